@@ -1,0 +1,197 @@
+//! The model half of the configuration: features, networks, training, evaluation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is computed from the panel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FeatureSpec {
+    /// How numbers are scaled.
+    pub scaling: Scaling,
+    /// Take the signed logarithm, sign(x) log(1 + |x|), of a number whose skewness in the train
+    /// split is above this; heavy tails otherwise swamp the scale.
+    pub log_above_skewness: f64,
+    /// A category seen in fewer train snapshots than this falls into the rare bucket.
+    pub category_rows_min: u32,
+    /// Largest number of named categories a column keeps; the rest is rare.
+    pub category_values_max: u32,
+    /// Trailing windows, in months, of the aggregates that the MLP sees.
+    pub windows: Vec<u32>,
+    /// Add sine and cosine of the month of the year of the as-of month.
+    pub calendar: bool,
+}
+
+impl Default for FeatureSpec {
+    fn default() -> Self {
+        Self {
+            scaling: Scaling::Robust,
+            log_above_skewness: 4.0,
+            category_rows_min: 10,
+            category_values_max: 256,
+            windows: vec![3, 6, 12],
+            calendar: true,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scaling {
+    /// (x - mean) / standard deviation.
+    Standard,
+    /// (x - median) / interquartile range, then the smooth clip x / sqrt(1 + (x/3)^2) of RealMLP
+    /// (Holzmüller et al. 2024, arXiv:2407.04491).
+    Robust,
+    /// Piecewise linear map of the train quantiles to a normal law.
+    Quantile,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelKind {
+    /// Attributes and trailing-window aggregates at the as-of month.
+    Mlp,
+    /// Monthly activity, many to many.
+    Gru,
+    /// The GRU's state joined with the attributes at every month.
+    Hybrid,
+}
+
+impl ModelKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ModelKind::Mlp => "mlp",
+            ModelKind::Gru => "gru",
+            ModelKind::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// Which networks to train, and their shapes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// The networks to train. A logistic regression is always trained beside them.
+    #[serde(rename = "use")]
+    pub kinds: Vec<ModelKind>,
+    pub mlp: MlpSpec,
+    pub gru: GruSpec,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self {
+            kinds: vec![ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid],
+            mlp: MlpSpec::default(),
+            gru: GruSpec::default(),
+        }
+    }
+}
+
+/// The network over attributes; also the static branch of the hybrid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MlpSpec {
+    pub width: usize,
+    /// Residual blocks.
+    pub blocks: usize,
+    pub dropout: f64,
+    /// Width of a category's embedding: min(this, (values + 1) / 2).
+    pub embedding_max: usize,
+}
+
+impl Default for MlpSpec {
+    fn default() -> Self {
+        Self { width: 128, blocks: 2, dropout: 0.2, embedding_max: 16 }
+    }
+}
+
+/// The network over months.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GruSpec {
+    pub hidden: usize,
+    /// 1 or 2.
+    pub layers: usize,
+    pub dropout: f64,
+}
+
+impl Default for GruSpec {
+    fn default() -> Self {
+        Self { hidden: 64, layers: 1, dropout: 0.1 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Binary cross-entropy.
+    Bce,
+    /// Focal loss (Lin et al. 2017, arXiv:1708.02002).
+    Focal,
+}
+
+/// How networks are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSpec {
+    /// auto, gpu, cpu or ndarray.
+    pub device: String,
+    pub epochs_max: u32,
+    /// Snapshots in a batch of the MLP.
+    pub batch_snapshots: usize,
+    /// Customers in a batch of the sequence models.
+    pub batch_customers: usize,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    /// Share of all steps in which the rate climbs; then it falls as a cosine.
+    pub warmup: f64,
+    /// Global gradient norm above which gradients are scaled down.
+    pub clip_norm: f64,
+    /// Epochs without a better validation log loss before training stops.
+    pub patience: u32,
+    pub loss: Loss,
+    pub focal_gamma: f64,
+    /// Weight of positive examples; the log-odds are corrected for it (prior correction).
+    pub positive_weight: f64,
+    /// Steps between checkpoints inside an epoch; 0 = only at the end of each epoch.
+    pub checkpoint_steps: u32,
+    /// Steps between two readings of the loss from the device.
+    pub log_steps: u32,
+}
+
+impl Default for TrainSpec {
+    fn default() -> Self {
+        Self {
+            device: "auto".into(),
+            epochs_max: 60,
+            batch_snapshots: 512,
+            batch_customers: 256,
+            learning_rate: 2e-3,
+            weight_decay: 1e-2,
+            warmup: 0.1,
+            clip_norm: 1.0,
+            patience: 8,
+            loss: Loss::Bce,
+            focal_gamma: 2.0,
+            positive_weight: 1.0,
+            checkpoint_steps: 0,
+            log_steps: 20,
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvalSpec {
+    /// Share of customers that would be contacted; precision and recall are given there.
+    pub contact_share: f64,
+}
+
+impl Default for EvalSpec {
+    fn default() -> Self {
+        Self { contact_share: 0.1 }
+    }
+}

@@ -1,0 +1,85 @@
+//! Features, networks, training, evaluation.
+
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Included};
+
+use super::Faults;
+use crate::config::{Config, EvalSpec, FeatureSpec, ModelKind, SourceKind, TrainSpec};
+
+/// Ten years: more than any history that still says something about next month.
+pub const MONTHS_MAX: u32 = 120;
+/// Beyond this a layer no longer fits beside its gradients and moments on a common device.
+const WIDTH_MAX: usize = 16_384;
+/// Residual blocks; deeper networks over tables only overfit.
+const BLOCKS_MAX: usize = 64;
+const EPOCHS_MAX: u32 = 100_000;
+/// A million rows of 1,000 features are 4 GB.
+const BATCH_MAX: usize = 1 << 20;
+/// Rows of an embedding table: a category column with more values is a key.
+const CATEGORIES_MAX: u32 = 1 << 20;
+
+const DEVICES: [&str; 4] = ["auto", "gpu", "cpu", "ndarray"];
+
+pub fn features(features: &FeatureSpec, faults: &mut Faults) {
+    faults.within("features.log_above_skewness", features.log_above_skewness, 0.0..);
+    faults.within("features.category_values_max", features.category_values_max, 1..=CATEGORIES_MAX);
+    let mut seen = BTreeSet::new();
+    for &months in &features.windows {
+        faults.within("features.windows", months, 1..=MONTHS_MAX);
+        if !seen.insert(months) {
+            faults.add("features.windows", format!("holds {months} twice"));
+        }
+    }
+}
+
+pub fn models(config: &Config, faults: &mut Faults) {
+    let models = &config.models;
+    if models.kinds.is_empty() {
+        faults.add("models.use", "must name at least one of mlp, gru, hybrid");
+    }
+    let sequence = config.sources.iter().any(|source| source.kind != SourceKind::Attributes);
+    let mut seen = BTreeSet::new();
+    for &kind in &models.kinds {
+        if !seen.insert(kind) {
+            faults.add("models.use", format!("holds {} twice", kind.name()));
+        } else if kind != ModelKind::Mlp && !sequence {
+            faults
+                .add("models.use", format!("{} needs a source of activity or events", kind.name()))
+                .hint = Some("set use = [\"mlp\"]".into());
+        }
+    }
+    faults.within("models.mlp.width", models.mlp.width, 1..=WIDTH_MAX);
+    faults.within("models.mlp.blocks", models.mlp.blocks, 1..=BLOCKS_MAX);
+    faults.within("models.mlp.dropout", models.mlp.dropout, 0.0..1.0);
+    faults.within("models.mlp.embedding_max", models.mlp.embedding_max, 1..=WIDTH_MAX);
+    faults.within("models.gru.hidden", models.gru.hidden, 1..=WIDTH_MAX);
+    faults.within("models.gru.layers", models.gru.layers, 1..=2);
+    faults.within("models.gru.dropout", models.gru.dropout, 0.0..1.0);
+}
+
+pub fn train(train: &TrainSpec, faults: &mut Faults) {
+    if !DEVICES.contains(&train.device.as_str()) {
+        let message = format!("there is no device `{}`", train.device);
+        faults.add("train.device", message).hint = Some(format!("one of {}", DEVICES.join(", ")));
+    }
+    faults.within("train.epochs_max", train.epochs_max, 1..=EPOCHS_MAX);
+    faults.within("train.batch_snapshots", train.batch_snapshots, 1..=BATCH_MAX);
+    faults.within("train.batch_customers", train.batch_customers, 1..=BATCH_MAX);
+    faults.within("train.learning_rate", train.learning_rate, (Excluded(0.0), Included(1.0)));
+    faults.within("train.weight_decay", train.weight_decay, 0.0..f64::INFINITY);
+    faults.within("train.warmup", train.warmup, 0.0..1.0);
+    faults.within("train.clip_norm", train.clip_norm, positive());
+    faults.within("train.patience", train.patience, 1..=EPOCHS_MAX);
+    faults.within("train.focal_gamma", train.focal_gamma, 0.0..f64::INFINITY);
+    faults.within("train.positive_weight", train.positive_weight, positive());
+    faults.within("train.log_steps", train.log_steps, 1..);
+}
+
+pub fn eval(eval: &EvalSpec, faults: &mut Faults) {
+    let inside = (Excluded(0.0), Excluded(1.0));
+    faults.within("eval.contact_share", eval.contact_share, inside);
+}
+
+fn positive() -> (std::ops::Bound<f64>, std::ops::Bound<f64>) {
+    (Excluded(0.0), Excluded(f64::INFINITY))
+}

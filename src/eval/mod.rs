@@ -1,0 +1,8 @@
+//! How well a model did: metrics, curves, and the document that holds them.
+
+pub mod curves;
+pub mod metrics;
+pub mod results;
+
+pub use metrics::{Metrics, metrics};
+pub use results::{FoldMetrics, ModelMetrics, RunMetrics};

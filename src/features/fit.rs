@@ -1,0 +1,281 @@
+//! Learns the statistics of all features from the train part.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::derive::{self, Layout};
+use super::scale::FittedNumber;
+use crate::config::FeatureSpec;
+use crate::error::{Kind, Result};
+use crate::panel::{AttributeCells, Fold, Panel, Part, Snapshots};
+use crate::seeds::Seeds;
+
+/// Train rows that statistics are made from. More would move a median by less than 1/500 of a
+/// standard deviation.
+const SAMPLE_ROWS_MAX: usize = 200_000;
+
+/// Values of a category that the network sees month by month, as one-hot columns.
+const DATED_VALUES_MAX: u32 = 32;
+
+/// Everything that was learned about the features; nothing else carries statistics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FittedFeatures {
+    pub spec: FeatureSpec,
+    /// The panel must hold exactly these measures, in this order.
+    pub measures: Vec<String>,
+    pub static_numbers: Vec<FittedNumber>,
+    pub static_categories: Vec<FittedCategory>,
+    pub month_numbers: Vec<FittedNumber>,
+    /// One-hot, since they change from month to month.
+    pub month_categories: Vec<FittedCategory>,
+    pub window_numbers: Vec<FittedNumber>,
+}
+
+/// The codes of a category: 0 = missing, 1 = rare or unknown, 2.. = `values`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FittedCategory {
+    pub name: String,
+    /// Most frequent first.
+    pub values: Vec<String>,
+}
+
+/// Codes that stand before the named values.
+pub const RESERVED_CODES: usize = 2;
+
+impl FittedCategory {
+    pub fn code(&self, value: Option<&str>) -> u32 {
+        let Some(value) = value else { return 0 };
+        let named = self.values.iter().position(|v| v == value);
+        named.map_or(1, |at| (at + RESERVED_CODES) as u32)
+    }
+
+    /// Number of codes.
+    pub fn codes(&self) -> usize {
+        self.values.len() + RESERVED_CODES
+    }
+}
+
+impl FittedFeatures {
+    pub fn static_width(&self) -> usize {
+        width(&self.static_numbers)
+    }
+
+    pub fn month_width(&self) -> usize {
+        let one_hot = self.month_categories.iter().map(FittedCategory::codes).sum::<usize>();
+        width(&self.month_numbers) + one_hot
+    }
+
+    pub fn window_width(&self) -> usize {
+        width(&self.window_numbers)
+    }
+
+    /// Number of codes of each static category.
+    pub fn category_codes(&self) -> Vec<usize> {
+        self.static_categories.iter().map(FittedCategory::codes).collect()
+    }
+
+    /// Checks that a panel has the columns that were fitted, in the same order.
+    pub fn check(&self, panel: &Panel) -> Result<Layout> {
+        let layout = Layout::new(panel, self.spec.calendar);
+        let names = |numbers: &[FittedNumber]| -> Vec<String> {
+            numbers.iter().map(|n| n.name.clone()).collect()
+        };
+        let categories = |fitted: &[FittedCategory]| -> Vec<String> {
+            fitted.iter().map(|c| c.name.clone()).collect()
+        };
+        let of = |places: &[(usize, usize)]| -> Vec<String> {
+            places.iter().map(|&at| derive::column_name(panel, at)).collect()
+        };
+        for (have, want) in [
+            (panel.measures.clone(), self.measures.clone()),
+            (of(&layout.static_numbers), names(&self.static_numbers)),
+            (of(&layout.static_categories), categories(&self.static_categories)),
+            (layout.month_names(panel), names(&self.month_numbers)),
+            (of(&layout.dated_categories), categories(&self.month_categories)),
+        ] {
+            if have != want {
+                return Err(Kind::Schema.msg(format!(
+                    "the data gives the features {have:?}, the model was fitted on {want:?}"
+                )));
+            }
+        }
+        Ok(layout)
+    }
+}
+
+fn width(numbers: &[FittedNumber]) -> usize {
+    numbers.iter().map(FittedNumber::width).sum()
+}
+
+/// Learns the features of one fold. Only train snapshots are looked at, and of their customers
+/// only months up to the last train as-of month. The result does not depend on row order.
+pub fn fit(
+    panel: &Panel,
+    snapshots: &Snapshots,
+    fold: &Fold,
+    spec: &FeatureSpec,
+) -> Result<FittedFeatures> {
+    let layout = Layout::new(panel, spec.calendar);
+    let train = fold.members(Part::Train);
+    let last_month = last_train_month(snapshots, &train);
+    let sample = sample(train, snapshots);
+    let mut customers: Vec<u32> = sample.iter().map(|&s| snapshots.customers[s as usize]).collect();
+    customers.dedup(); // Snapshots are ordered by customer.
+    let months: Vec<(usize, usize)> = history(panel, &customers, &last_month);
+
+    let month_names = layout.month_names(panel);
+    let window_names = layout.window_names(panel, &spec.windows);
+    let month_width = month_names.len();
+    let places: Vec<(usize, usize)> = sample
+        .iter()
+        .map(|&s| {
+            let customer = snapshots.customers[s as usize] as usize;
+            (customer, snapshots.months[s as usize] as usize - panel.starts[customer] as usize)
+        })
+        .collect();
+    Ok(FittedFeatures {
+        spec: spec.clone(),
+        measures: panel.measures.clone(),
+        static_numbers: fit_static(panel, &layout, &customers, spec),
+        static_categories: fit_categories(panel, &layout.static_categories, &places, spec, spec.category_values_max),
+        month_numbers: fit_numbers(month_names, &months, spec, |place, out: &mut Vec<f32>| {
+            out.resize(month_width, 0.0);
+            derive::month(panel, &layout, place.0, place.1, out);
+        }),
+        month_categories: fit_categories(
+            panel,
+            &layout.dated_categories,
+            &places,
+            spec,
+            spec.category_values_max.min(DATED_VALUES_MAX),
+        ),
+        window_numbers: fit_numbers(window_names.clone(), &places, spec, |place, out| {
+            out.resize(window_names.len(), 0.0);
+            derive::windows(panel, &spec.windows, place, out);
+        }),
+    })
+}
+
+/// The last train as-of month by customer, as calendar index.
+fn last_train_month(snapshots: &Snapshots, train: &[u32]) -> std::collections::HashMap<u32, u16> {
+    let mut last = std::collections::HashMap::new();
+    for &s in train {
+        // Months rise within a customer, so the last one stays.
+        last.insert(snapshots.customers[s as usize], snapshots.months[s as usize]);
+    }
+    last
+}
+
+/// A fixed random subset, in order; which one depends only on how many there are.
+fn sample(train: Vec<u32>, snapshots: &Snapshots) -> Vec<u32> {
+    if train.len() <= SAMPLE_ROWS_MAX {
+        return train;
+    }
+    let order = Seeds::new(snapshots.len() as u64).shuffled("feature sample", 0, train.len());
+    let mut chosen: Vec<u32> =
+        order[..SAMPLE_ROWS_MAX].iter().map(|&i| train[i as usize]).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// (customer, month since its first row) of all months that train customers may show, thinned
+/// evenly to the sample size.
+fn history(
+    panel: &Panel,
+    customers: &[u32],
+    last_month: &std::collections::HashMap<u32, u16>,
+) -> Vec<(usize, usize)> {
+    let mut months = Vec::new();
+    for &customer in customers {
+        let start = panel.starts[customer as usize];
+        let last = last_month[&customer] - start;
+        months.extend((0..=last as usize).map(|since| (customer as usize, since)));
+    }
+    let step = months.len().div_ceil(SAMPLE_ROWS_MAX).max(1);
+    // A step that is coprime to the usual history lengths would still alias; drawing a random
+    // member of each stretch does not.
+    let seeds = Seeds::new(months.len() as u64);
+    let pick = |(i, stretch): (usize, &[(usize, usize)])| {
+        stretch[(seeds.number("history", i as u64) % stretch.len() as u64) as usize]
+    };
+    if step == 1 { months } else { months.chunks(step).enumerate().map(pick).collect() }
+}
+
+fn fit_numbers(
+    names: Vec<String>,
+    places: &[(usize, usize)],
+    spec: &FeatureSpec,
+    raw: impl Fn((usize, usize), &mut Vec<f32>) + Sync,
+) -> Vec<FittedNumber> {
+    let width = names.len();
+    if width == 0 {
+        return Vec::new();
+    }
+    let rows: Vec<Vec<f32>> = places
+        .par_iter()
+        .map(|&place| {
+            let mut row = Vec::with_capacity(width);
+            raw(place, &mut row);
+            row
+        })
+        .collect();
+    names
+        .into_par_iter()
+        .enumerate()
+        .map(|(column, name)| {
+            let mut values: Vec<f32> = rows.iter().map(|row| row[column]).collect();
+            FittedNumber::fit(name, &mut values, spec.scaling, spec.log_above_skewness)
+        })
+        .collect()
+}
+
+fn fit_static(
+    panel: &Panel,
+    layout: &Layout,
+    customers: &[u32],
+    spec: &FeatureSpec,
+) -> Vec<FittedNumber> {
+    let fit = |&at: &(usize, usize)| {
+        let (table, column) = derive::column(panel, at);
+        let AttributeCells::Number(cells) = &column.cells else {
+            unreachable!("the layout lists numbers here")
+        };
+        let value = |&customer: &u32| {
+            let first = table.offsets[customer as usize] as usize;
+            let there = first < table.offsets[customer as usize + 1] as usize;
+            if there { cells[first] } else { f32::NAN }
+        };
+        let mut values: Vec<f32> = customers.iter().map(value).collect();
+        FittedNumber::fit(column.name.clone(), &mut values, spec.scaling, spec.log_above_skewness)
+    };
+    layout.static_numbers.iter().map(fit).collect()
+}
+
+fn fit_categories(
+    panel: &Panel,
+    columns: &[(usize, usize)],
+    places: &[(usize, usize)],
+    spec: &FeatureSpec,
+    values_max: u32,
+) -> Vec<FittedCategory> {
+    let fit = |&at: &(usize, usize)| {
+        let (table, column) = derive::column(panel, at);
+        let AttributeCells::Category { codes, values } = &column.cells else {
+            unreachable!("the layout lists categories here")
+        };
+        let mut counts = vec![0u32; values.len()];
+        for &(customer, since) in places {
+            let now = panel.calendar.month(panel.starts[customer] as usize + since);
+            if let Some(code) = table.version(customer, now).and_then(|version| codes[version]) {
+                counts[code as usize] += 1;
+            }
+        }
+        let mut order: Vec<usize> =
+            (0..values.len()).filter(|&v| counts[v] >= spec.category_rows_min).collect();
+        order.sort_by_key(|&v| (std::cmp::Reverse(counts[v]), &values[v]));
+        order.truncate(values_max as usize);
+        let values = order.into_iter().map(|v| values[v].clone()).collect();
+        FittedCategory { name: column.name.clone(), values }
+    };
+    columns.iter().map(fit).collect()
+}

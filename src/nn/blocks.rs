@@ -1,0 +1,82 @@
+//! Parts that the networks share: category embeddings and the residual trunk.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Int, Tensor};
+
+use super::Architecture;
+
+/// Embeds categories, joins them to the numbers, and passes both through residual blocks.
+#[derive(Module, Debug)]
+pub struct Trunk {
+    embeddings: Vec<Embedding>,
+    input: Linear,
+    blocks: Vec<Residual>,
+    norm: LayerNorm,
+}
+
+impl Trunk {
+    pub fn new(architecture: &Architecture, device: &Device) -> Self {
+        let spec = &architecture.mlp;
+        let width_of = |codes: usize| codes.div_ceil(2).min(spec.embedding_max).max(1);
+        let embeddings: Vec<Embedding> = architecture
+            .categories
+            .iter()
+            .map(|&codes| EmbeddingConfig::new(codes, width_of(codes)).init(device))
+            .collect();
+        let embedded: usize = architecture.categories.iter().map(|&codes| width_of(codes)).sum();
+        // Without numbers the batch holds one column of zeros.
+        let inputs = architecture.numbers.max(1) + embedded;
+        Trunk {
+            embeddings,
+            input: LinearConfig::new(inputs, spec.width).init(device),
+            blocks: (0..spec.blocks).map(|_| Residual::new(spec.width, spec.dropout, device)).collect(),
+            norm: LayerNormConfig::new(spec.width).init(device),
+        }
+    }
+
+    /// `numbers [B, F]`, `codes [B, C]` to `[B, width]`.
+    pub fn forward(&self, numbers: Option<Tensor<2>>, codes: Option<Tensor<2, Int>>) -> Tensor<2> {
+        let mut parts: Vec<Tensor<2>> = numbers.into_iter().collect();
+        if let Some(codes) = codes {
+            let columns = codes.chunk(self.embeddings.len(), 1);
+            for (embedding, column) in self.embeddings.iter().zip(columns) {
+                let [rows, _] = column.dims();
+                let width = embedding.weight.dims()[1];
+                parts.push(embedding.forward(column).reshape([rows, width]));
+            }
+        }
+        let joined = if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) };
+        let hidden = self.blocks.iter().fold(self.input.forward(joined), |x, block| block.forward(x));
+        relu(self.norm.forward(hidden))
+    }
+}
+
+/// x + dropout(W2 relu(W1 norm(x))), the pre-norm residual block of Gorishniy et al. 2021
+/// (arXiv:2106.11959) with layer norm in place of batch norm, so that a row's score does not
+/// depend on its batch.
+#[derive(Module, Debug)]
+struct Residual {
+    norm: LayerNorm,
+    wide: Linear,
+    back: Linear,
+    dropout: Dropout,
+}
+
+impl Residual {
+    fn new(width: usize, dropout: f64, device: &Device) -> Self {
+        Residual {
+            norm: LayerNormConfig::new(width).init(device),
+            wide: LinearConfig::new(width, width).init(device),
+            back: LinearConfig::new(width, width).init(device),
+            dropout: DropoutConfig::new(dropout).init(),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let hidden = relu(self.wide.forward(self.norm.forward(x.clone())));
+        x + self.back.forward(self.dropout.forward(hidden))
+    }
+}

@@ -1,0 +1,136 @@
+//! The networks over months. A customer's history is read once and every month of it gets its
+//! log-odds in the same pass (many to many); months after a customer's last one are padding, and
+//! since the recurrence only looks back they change nothing before them.
+
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use super::Architecture;
+use super::blocks::Trunk;
+use super::ops::gru::gru_sequence;
+use crate::tensors::Batch;
+
+/// A gated recurrent unit (Cho et al. 2014), in the variant of cuDNN and PyTorch: the reset gate
+/// is applied after the recurrent product. Gates are packed in PyTorch's order r, z, n.
+#[derive(Module, Debug)]
+pub struct GruLayer {
+    /// `[F, 3H]`.
+    pub input_weight: Param<Tensor<2>>,
+    /// `[3H]`.
+    pub input_bias: Param<Tensor<1>>,
+    /// `[H, 3H]`.
+    pub hidden_weight: Param<Tensor<2>>,
+    /// `[3H]`.
+    pub hidden_bias: Param<Tensor<1>>,
+}
+
+impl GruLayer {
+    fn new(inputs: usize, hidden: usize, device: &Device) -> Self {
+        GruLayer {
+            input_weight: Param::from_tensor(Tensor::zeros([inputs, 3 * hidden], device)),
+            input_bias: Param::from_tensor(Tensor::zeros([3 * hidden], device)),
+            hidden_weight: Param::from_tensor(Tensor::zeros([hidden, 3 * hidden], device)),
+            hidden_bias: Param::from_tensor(Tensor::zeros([3 * hidden], device)),
+        }
+    }
+
+    /// `[T, B, F]` to all states `[T, B, H]`, from a zero state.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [months, rows, inputs] = x.dims();
+        let gates = self.input_weight.dims()[1];
+        let flat = x.reshape([months * rows, inputs]);
+        let projected = flat.matmul(self.input_weight.val())
+            + self.input_bias.val().unsqueeze::<2>();
+        let start = Tensor::zeros([rows, gates / 3], &projected.device());
+        gru_sequence(
+            projected.reshape([months, rows, gates]),
+            start,
+            self.hidden_weight.val(),
+            self.hidden_bias.val().unsqueeze(),
+        )
+    }
+}
+
+/// Stacked layers with dropout between them.
+#[derive(Module, Debug)]
+pub struct GruStack {
+    pub layers: Vec<GruLayer>,
+    dropout: Dropout,
+}
+
+impl GruStack {
+    fn new(architecture: &Architecture, device: &Device) -> Self {
+        let spec = &architecture.gru;
+        let inputs = |layer: usize| if layer == 0 { architecture.months } else { spec.hidden };
+        GruStack {
+            layers: (0..spec.layers).map(|l| GruLayer::new(inputs(l), spec.hidden, device)).collect(),
+            dropout: DropoutConfig::new(spec.dropout).init(),
+        }
+    }
+
+    /// Months `[B, T, F]` to states `[T, B, H]`.
+    fn forward(&self, months: Tensor<3>) -> Tensor<3> {
+        let first = months.swap_dims(0, 1);
+        self.layers.iter().fold(first, |x, layer| self.dropout.forward(layer.forward(x)))
+    }
+}
+
+/// Monthly activity alone.
+#[derive(Module, Debug)]
+pub struct GruNet {
+    pub stack: GruStack,
+    head: Linear,
+}
+
+impl GruNet {
+    pub fn new(architecture: &Architecture, device: &Device) -> Self {
+        GruNet {
+            stack: GruStack::new(architecture, device),
+            head: LinearConfig::new(architecture.gru.hidden, 1).init(device),
+        }
+    }
+
+    /// Log-odds `[B, T, 1]`.
+    pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        let months = batch.months.clone().expect("sequence batches hold months");
+        self.head.forward(self.stack.forward(months)).swap_dims(0, 1)
+    }
+}
+
+/// The static branch joined to the recurrent state at every month:
+/// relu(A state + B attributes), then the head.
+#[derive(Module, Debug)]
+pub struct HybridNet {
+    trunk: Trunk,
+    pub stack: GruStack,
+    from_state: Linear,
+    from_static: Linear,
+    dropout: Dropout,
+    head: Linear,
+}
+
+impl HybridNet {
+    pub fn new(architecture: &Architecture, device: &Device) -> Self {
+        let (mlp, gru) = (&architecture.mlp, &architecture.gru);
+        HybridNet {
+            trunk: Trunk::new(architecture, device),
+            stack: GruStack::new(architecture, device),
+            from_state: LinearConfig::new(gru.hidden, mlp.width).init(device),
+            from_static: LinearConfig::new(mlp.width, mlp.width).with_bias(false).init(device),
+            dropout: DropoutConfig::new(mlp.dropout).init(),
+            head: LinearConfig::new(mlp.width, 1).init(device),
+        }
+    }
+
+    /// Log-odds `[B, T, 1]`.
+    pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        let months = batch.months.clone().expect("sequence batches hold months");
+        let states = self.from_state.forward(self.stack.forward(months));
+        let fixed = self.trunk.forward(batch.numbers.clone(), batch.codes.clone());
+        let fixed = self.from_static.forward(fixed).unsqueeze_dim::<3>(0);
+        let joined = self.dropout.forward(relu(states + fixed));
+        self.head.forward(joined).swap_dims(0, 1)
+    }
+}

@@ -1,0 +1,30 @@
+//! The network over attributes and trailing-window aggregates of one snapshot.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+
+use super::Architecture;
+use super::blocks::Trunk;
+use crate::tensors::Batch;
+
+#[derive(Module, Debug)]
+pub struct MlpNet {
+    trunk: Trunk,
+    head: Linear,
+}
+
+impl MlpNet {
+    pub fn new(architecture: &Architecture, device: &Device) -> Self {
+        MlpNet {
+            trunk: Trunk::new(architecture, device),
+            head: LinearConfig::new(architecture.mlp.width, 1).init(device),
+        }
+    }
+
+    /// Log-odds `[B, 1, 1]`.
+    pub fn forward(&self, batch: &Batch) -> Tensor<3> {
+        let hidden = self.trunk.forward(batch.numbers.clone(), batch.codes.clone());
+        self.head.forward(hidden).unsqueeze_dim(2)
+    }
+}

@@ -1,0 +1,3 @@
+//! Operations that the networks need and the tensor library lacks.
+
+pub mod gru;

@@ -1,0 +1,360 @@
+//! Who churned when: one snapshot per (customer, as-of month) that has a label.
+//!
+//! The label window of an as-of month `a` is the months `a + gap + 1 ..= a + gap + horizon`. A
+//! snapshot exists only if its whole window is observed, so that a customer whose future is not
+//! yet known never counts as one who stayed.
+
+use std::path::Path;
+
+use super::{Intake, Panel};
+use crate::clock::Month;
+use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SplitSpec};
+use crate::error::{Error, Kind, Result};
+use crate::source::{self, Cells, Wanted, scan};
+
+/// All labelled examples, ordered by customer, then month.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshots {
+    pub customers: Vec<u32>,
+    /// Calendar index of the as-of month.
+    pub months: Vec<u16>,
+    /// True if churn falls in the window.
+    pub churned: Vec<bool>,
+    /// Length of the label tensor's last axis.
+    pub horizon: usize,
+    /// `[snapshots, horizon]`: 1 = churned in that month, 0 = still a customer after it, -1 = no
+    /// longer at risk.
+    pub hazards: Vec<i8>,
+    /// Part as written in the snapshot table, if it has one.
+    pub declared_parts: Vec<String>,
+}
+
+impl Snapshots {
+    pub fn len(&self) -> usize {
+        self.customers.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.customers.is_empty()
+    }
+
+    /// The panel row of a snapshot.
+    pub fn row(&self, panel: &Panel, snapshot: usize) -> usize {
+        let (customer, month) = (self.customers[snapshot], self.months[snapshot]);
+        panel
+            .row(customer as usize, month as usize)
+            .expect("a snapshot is made only for a month in its customer's history")
+    }
+
+    fn push(&mut self, customer: usize, month: usize, churned_in: Option<usize>) {
+        self.customers.push(customer as u32);
+        self.months.push(month as u16);
+        self.churned.push(churned_in.is_some());
+        self.hazards.extend((0..self.horizon).map(|k| match churned_in {
+            Some(churn) if k == churn => 1,
+            Some(churn) if k > churn => -1,
+            _ => 0,
+        }));
+    }
+}
+
+/// Makes the snapshots that the configuration declares.
+pub fn label(
+    panel: &Panel,
+    intake: &Intake,
+    root: &Path,
+    spec: &LabelSpec,
+    split: &SplitSpec,
+) -> Result<Snapshots> {
+    let snapshots = match spec {
+        LabelSpec::Column { source, column } => by_column(panel, intake, root, source, column)?,
+        LabelSpec::Snapshots { path, as_of, column } => {
+            let part = match split {
+                SplitSpec::Snapshots { column } => Some(column.as_str()),
+                _ => None,
+            };
+            by_table(panel, intake, root, &Table { path, as_of, column, part })?
+        }
+        LabelSpec::Event { source, column, gap, horizon } => {
+            let dates = churn_months(panel, intake, root, source, column)?;
+            by_event(panel, &dates, *gap as usize, *horizon as usize)
+        }
+        LabelSpec::Inactivity { measure, months, below, trailing, gap } => {
+            let measure = panel.measure(measure).ok_or_else(|| {
+                Kind::Config.msg(format!("label.measure: there is no measure `{measure}`"))
+            })?;
+            let rule = Inactivity {
+                measure,
+                months: *months as usize,
+                below: *below,
+                trailing: *trailing as usize,
+                gap: *gap as usize,
+            };
+            by_inactivity(panel, &rule)
+        }
+    };
+    if snapshots.is_empty() {
+        return Err(nothing_labelled(panel, spec));
+    }
+    Ok(snapshots)
+}
+
+fn nothing_labelled(panel: &Panel, spec: &LabelSpec) -> Error {
+    let needed = spec.gap() + spec.window();
+    let error = Kind::Data.msg("no customer has a label");
+    if panel.calendar.dated && needed >= panel.calendar.months {
+        return error.hint(format!(
+            "the label looks {needed} months ahead, the panel has {} months ({} to {})",
+            panel.calendar.months,
+            panel.calendar.first,
+            panel.calendar.last()
+        ));
+    }
+    error.hint("check that the label's customers and months are those of the other sources")
+}
+
+fn by_column(
+    panel: &Panel,
+    intake: &Intake,
+    root: &Path,
+    source: &str,
+    column: &str,
+) -> Result<Snapshots> {
+    let cells = read_column(panel, intake, root, source, column, ColumnType::Category)?;
+    let mut snapshots = Snapshots { horizon: 1, ..Default::default() };
+    let last = panel.calendar.months as usize - 1;
+    for (customer, cell) in cells.into_iter().enumerate() {
+        if let Cell::Text(text) = cell {
+            let churned = truth(&text).ok_or_else(|| no_truth(source, column, &text))?;
+            snapshots.push(customer, last, churned.then_some(0));
+        }
+    }
+    Ok(snapshots)
+}
+
+struct Table<'a> {
+    path: &'a str,
+    as_of: &'a str,
+    column: &'a str,
+    part: Option<&'a str>,
+}
+
+fn by_table(panel: &Panel, intake: &Intake, root: &Path, table: &Table) -> Result<Snapshots> {
+    if !panel.calendar.dated {
+        return Err(Kind::Config.msg("a snapshot table needs an activity or event source"));
+    }
+    let files = source::expand(root, &Paths::One(table.path.to_owned()), None)?;
+    let wanted = |name: &str, kind| Wanted { name: name.into(), kind, on_bad: OnBad::Error };
+    let mut columns =
+        vec![wanted(table.as_of, ColumnType::Date), wanted(table.column, ColumnType::Category)];
+    columns.extend(table.part.map(|name| wanted(name, ColumnType::Category)));
+    let mut found: Vec<(usize, usize, bool, String)> = Vec::new();
+    scan(&files, &intake.data.key, &columns, &intake.limits(), &mut |batch| {
+        let (Cells::Date(days), Cells::Category(labels)) = (&batch.cells[0], &batch.cells[1])
+        else {
+            unreachable!("columns come back as they were wanted")
+        };
+        for (row, key) in batch.keys.iter().enumerate() {
+            let at = |message: String| {
+                let row = batch.first_row + row as u64 + 1;
+                Kind::Data.at(batch.file).msg(format!("row {row}: {message}"))
+            };
+            let (Some(day), Some(text)) = (days[row], &labels[row]) else {
+                return Err(at("as-of month and label must both be there".into()));
+            };
+            let churned = truth(text).ok_or_else(|| at(format!("label `{text}` is not 0 or 1")))?;
+            let part = match batch.cells.get(2) {
+                Some(Cells::Category(parts)) => parts[row].clone().unwrap_or_default(),
+                _ => String::new(),
+            };
+            let month = Month::of_day(day);
+            let place = panel.customer(key).and_then(|customer| {
+                let index = panel.calendar.index(month)?;
+                panel.row(customer, index).map(|_| (customer, index))
+            });
+            let (customer, index) = place.ok_or_else(|| {
+                at(format!("customer `{key}` has no history at {month}"))
+                    .hint("set panel.start = \"calendar\", or drop the snapshot")
+            })?;
+            found.push((customer, index, churned, part));
+        }
+        Ok(())
+    })?;
+    found.sort();
+    if let Some(pair) = found.windows(2).find(|p| (p[0].0, p[0].1) == (p[1].0, p[1].1)) {
+        let (id, month) = (&panel.customers[pair[0].0], panel.calendar.month(pair[0].1));
+        return Err(Kind::Data
+            .msg(format!("`{}` has two snapshots of customer `{id}` in {month}", table.path)));
+    }
+    let mut snapshots = Snapshots { horizon: 1, ..Default::default() };
+    for (customer, month, churned, part) in found {
+        snapshots.push(customer, month, churned.then_some(0));
+        snapshots.declared_parts.push(part);
+    }
+    Ok(snapshots)
+}
+
+/// Calendar index of each customer's churn, None if it stayed. Negative: before the panel.
+fn churn_months(
+    panel: &Panel,
+    intake: &Intake,
+    root: &Path,
+    source: &str,
+    column: &str,
+) -> Result<Vec<Option<i32>>> {
+    let cells = read_column(panel, intake, root, source, column, ColumnType::Date)?;
+    let index = |cell| match cell {
+        Cell::Day(day) => Some(Month::of_day(day).0 - panel.calendar.first.0),
+        _ => None,
+    };
+    Ok(cells.into_iter().map(index).collect())
+}
+
+fn by_event(panel: &Panel, churn: &[Option<i32>], gap: usize, horizon: usize) -> Snapshots {
+    let mut snapshots = Snapshots { horizon, ..Default::default() };
+    let months = panel.calendar.months as usize;
+    for (customer, churn) in churn.iter().enumerate() {
+        let start = panel.starts[customer] as usize;
+        for month in start..months.saturating_sub(gap + horizon) {
+            // Gone by the as-of month, or in the gap: no longer a customer when the window opens.
+            let ahead = churn.map(|churn| churn - (month + gap + 1) as i32);
+            if ahead.is_some_and(|ahead| ahead < 0) {
+                break;
+            }
+            let churned_in = ahead.map(|ahead| ahead as usize).filter(|&k| k < horizon);
+            snapshots.push(customer, month, churned_in);
+        }
+    }
+    snapshots
+}
+
+struct Inactivity {
+    measure: usize,
+    months: usize,
+    below: f64,
+    trailing: usize,
+    gap: usize,
+}
+
+fn by_inactivity(panel: &Panel, rule: &Inactivity) -> Snapshots {
+    let mut snapshots = Snapshots { horizon: 1, ..Default::default() };
+    for customer in 0..panel.customers.len() {
+        let start = panel.starts[customer] as usize;
+        let rows = panel.offsets[customer]..panel.offsets[customer + 1];
+        let series: Vec<f64> =
+            rows.map(|row| f64::from(panel.at(row)[rule.measure]).max(0.0)).collect();
+        for now in 0..series.len().saturating_sub(rule.gap + rule.months) {
+            let before = &series[(now + 1).saturating_sub(rule.trailing)..=now];
+            let after = &series[now + rule.gap + 1..=now + rule.gap + rule.months];
+            if before.iter().all(|&x| x == 0.0) {
+                continue; // Not active: nothing that could end.
+            }
+            // A customer younger than the trailing window was worth nothing before it came.
+            let mean_before = before.iter().sum::<f64>() / rule.trailing as f64;
+            let mean_after = after.iter().sum::<f64>() / rule.months as f64;
+            let churned =
+                mean_after == 0.0 || (rule.below > 0.0 && mean_after < rule.below * mean_before);
+            snapshots.push(customer, start + now, churned.then_some(0));
+        }
+    }
+    snapshots
+}
+
+enum Cell {
+    Missing,
+    Text(String),
+    Day(i32),
+}
+
+/// One cell per customer out of the table of an attributes source.
+fn read_column(
+    panel: &Panel,
+    intake: &Intake,
+    root: &Path,
+    source: &str,
+    column: &str,
+    kind: ColumnType,
+) -> Result<Vec<Cell>> {
+    let source = intake.source(source)?;
+    let files = source::expand(root, &source.path, source.format)?;
+    let wanted = [Wanted { name: column.into(), kind, on_bad: OnBad::Error }];
+    let mut cells: Vec<Cell> = panel.customers.iter().map(|_| Cell::Missing).collect();
+    scan(&files, intake.key(source), &wanted, &intake.limits(), &mut |batch| {
+        for (row, key) in batch.keys.iter().enumerate() {
+            let Some(customer) = panel.customer(key) else { continue };
+            let cell = match &batch.cells[0] {
+                Cells::Category(texts) => texts[row].clone().map(Cell::Text),
+                Cells::Date(days) => days[row].map(Cell::Day),
+                Cells::Number(_) => unreachable!("labels are read as text or dates"),
+            };
+            if let Some(cell) = cell {
+                cells[customer] = cell;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(cells)
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" => Some(true),
+        "0" | "false" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+fn no_truth(source: &str, column: &str, text: &str) -> Error {
+    Kind::Data
+        .msg(format!("label column `{column}` of source `{source}` holds `{text}`"))
+        .hint("a label is 0 or 1, true or false, yes or no")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::panel::{BuildReport, Calendar};
+
+    fn panel(series: &[f32], start: u16) -> Panel {
+        Panel {
+            customers: vec!["a".into()],
+            calendar: Calendar {
+                first: Month::new(2024, 1),
+                months: (start as usize + series.len()) as u32,
+                dated: true,
+            },
+            measures: vec!["spend".into()],
+            offsets: vec![0, series.len()],
+            starts: vec![start],
+            values: series.to_vec(),
+            attributes: Vec::new(),
+            report: BuildReport::default(),
+        }
+    }
+
+    #[test]
+    fn event_windows_and_censoring() {
+        // Eight months, first row in month 1; horizon 2, gap 1: the last as-of month is 7 - 3 = 4.
+        let panel = panel(&[1.0; 7], 1);
+        let stays = by_event(&panel, &[None], 1, 2);
+        assert_eq!(stays.months, [1, 2, 3, 4]);
+        assert!(stays.churned.iter().all(|c| !c));
+        // Churn in month 5: window of 2 is {4, 5}, of 3 is {5, 6}; at 4 it falls in the gap.
+        let leaves = by_event(&panel, &[Some(5)], 1, 2);
+        assert_eq!(leaves.months, [1, 2, 3]);
+        assert_eq!(leaves.churned, [false, true, true]);
+        assert_eq!(leaves.hazards, [0, 0, 0, 1, 1, -1]);
+    }
+
+    #[test]
+    fn inactivity_at_zero_and_below_a_share() {
+        let panel = panel(&[10.0, 10.0, 0.0, 0.0, 1.0, 1.0], 0);
+        let rule = |below| Inactivity { measure: 0, months: 2, below, trailing: 2, gap: 0 };
+        let zero = by_inactivity(&panel, &rule(0.0));
+        // Month 3 saw no activity in its trailing months, so it is no example.
+        assert_eq!(zero.months, [0, 1, 2]);
+        assert_eq!(zero.churned, [false, true, false]);
+        let share = by_inactivity(&panel, &rule(0.4));
+        assert_eq!(share.churned, [false, true, true]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Customers x months: the whole data set on one monthly calendar, stored once.
+//!
+//! A customer's months lie in consecutive rows of one flat array; a snapshot is an index into it,
+//! so that no window is ever copied. [`intake`] says what to read, [`build`] reads it,
+//! [`labels`] says who churned when, [`split`] who trains and who tests.
+
+mod activity;
+mod attributes;
+pub mod build;
+mod events;
+pub mod intake;
+pub mod labels;
+pub mod split;
+
+use sha2::{Digest, Sha256};
+
+use crate::clock::Month;
+use crate::fsx;
+
+pub use attributes::{AttributeCells, AttributeColumn, AttributeTable};
+pub use build::{Extent, build};
+pub use intake::{Inputs, Intake};
+pub use labels::{Snapshots, label};
+pub use split::{Fold, Part, split};
+
+/// The months that the panel covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calendar {
+    pub first: Month,
+    pub months: u32,
+    /// False when no source is dated: the only month then has no name.
+    pub dated: bool,
+}
+
+impl Calendar {
+    pub fn month(&self, index: usize) -> Month {
+        self.first.plus(index as i32)
+    }
+
+    pub fn last(&self) -> Month {
+        self.month(self.months as usize - 1)
+    }
+
+    /// Position of a month; None outside the calendar.
+    pub fn index(&self, month: Month) -> Option<usize> {
+        let index = month.0 - self.first.0;
+        (0..self.months as i32).contains(&index).then_some(index as usize)
+    }
+}
+
+/// What the build met on its way; shown to the user, never used by a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct BuildReport {
+    pub rows_read: u64,
+    /// Cells that could not be read and were set missing.
+    pub cells_nulled: u64,
+    /// Activity rows known only after their month; their measures are missing.
+    pub rows_late: u64,
+    /// Rows dated outside the panel's months.
+    pub rows_outside: u64,
+    /// Rows of customers that the attributes table does not hold.
+    pub rows_orphan: u64,
+}
+
+/// The data set. Rows are (customer, month) pairs, customers in the order of their ids.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// Sorted ids.
+    pub customers: Vec<String>,
+    pub calendar: Calendar,
+    /// Names of the monthly measures.
+    pub measures: Vec<String>,
+    /// Customer `c` owns the rows `offsets[c]..offsets[c + 1]`; never empty.
+    pub offsets: Vec<usize>,
+    /// Calendar index of each customer's first row.
+    pub starts: Vec<u16>,
+    /// `[rows, measures]`, row-major; NaN is missing.
+    pub values: Vec<f32>,
+    pub attributes: Vec<AttributeTable>,
+    pub report: BuildReport,
+}
+
+impl Panel {
+    pub fn rows(&self) -> usize {
+        self.offsets.last().copied().unwrap_or(0)
+    }
+
+    /// Months of history that a customer has.
+    pub fn months_of(&self, customer: usize) -> usize {
+        self.offsets[customer + 1] - self.offsets[customer]
+    }
+
+    /// The row of a customer at a calendar index; None before its history begins.
+    pub fn row(&self, customer: usize, month: usize) -> Option<usize> {
+        let since = month.checked_sub(self.starts[customer] as usize)?;
+        (since < self.months_of(customer)).then(|| self.offsets[customer] + since)
+    }
+
+    /// The measures of one row.
+    pub fn at(&self, row: usize) -> &[f32] {
+        let width = self.measures.len();
+        &self.values[row * width..(row + 1) * width]
+    }
+
+    pub fn measure(&self, name: &str) -> Option<usize> {
+        self.measures.iter().position(|m| m == name)
+    }
+
+    pub fn customer(&self, id: &str) -> Option<usize> {
+        self.customers.binary_search_by(|c| c.as_str().cmp(id)).ok()
+    }
+
+    /// Sha256 over all that a model can see. It does not depend on the order of input rows.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for id in &self.customers {
+            hash.update(id.as_bytes());
+            hash.update([0]);
+        }
+        hash.update(self.calendar.first.0.to_le_bytes());
+        hash.update(self.calendar.months.to_le_bytes());
+        for (start, offset) in self.starts.iter().zip(&self.offsets) {
+            hash.update(start.to_le_bytes());
+            hash.update((*offset as u64).to_le_bytes());
+        }
+        self.values.iter().for_each(|v| hash.update(v.to_bits().to_le_bytes()));
+        self.attributes.iter().for_each(|table| table.hash_into(&mut hash));
+        fsx::hex(&hash.finalize())
+    }
+}

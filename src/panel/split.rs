@@ -1,0 +1,223 @@
+//! Who trains, who validates, who tests.
+
+use std::path::Path;
+
+use super::{Intake, Panel, Snapshots};
+use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SplitSpec};
+use crate::error::{Kind, Result};
+use crate::seeds::Seeds;
+use crate::source::{self, Cells, Wanted, read::column_names, scan};
+
+/// The part of a snapshot in one fold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    Train,
+    Validation,
+    Test,
+    /// Between two parts: its label window overlaps the later one.
+    Purged,
+}
+
+impl Part {
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Train => "train",
+            Part::Validation => "validation",
+            Part::Test => "test",
+            Part::Purged => "purged",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Part> {
+        match text.trim() {
+            "train" => Some(Part::Train),
+            "valid" | "validation" => Some(Part::Validation),
+            "test" => Some(Part::Test),
+            "" | "purged" => Some(Part::Purged),
+            _ => None,
+        }
+    }
+}
+
+/// One division of all snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fold {
+    /// None when there is only one division.
+    pub number: Option<u32>,
+    /// One per snapshot.
+    pub parts: Vec<Part>,
+}
+
+impl Fold {
+    /// The snapshots of one part.
+    pub fn members(&self, part: Part) -> Vec<u32> {
+        (0..self.parts.len() as u32).filter(|&i| self.parts[i as usize] == part).collect()
+    }
+}
+
+/// Divides the snapshots as declared.
+///
+/// # Errors
+/// [`Kind::Data`] if a part is empty or the train part holds only one class.
+pub fn split(
+    panel: &Panel,
+    snapshots: &Snapshots,
+    declared: &Declared,
+) -> Result<Vec<Fold>> {
+    let folds = match declared.split {
+        SplitSpec::Time { validation_months, test_months } => {
+            let ahead = declared.label.gap() + declared.label.window();
+            vec![by_time(panel, snapshots, ahead.max(1), [*validation_months, *test_months])?]
+        }
+        SplitSpec::Snapshots { column } => vec![by_table(snapshots, column)?],
+        SplitSpec::Folds { path } => by_folds(panel, snapshots, declared, path)?,
+        SplitSpec::Random { folds } => at_random(panel, snapshots, declared.seeds, *folds)?,
+    };
+    folds.iter().try_for_each(|fold| check(snapshots, fold))?;
+    Ok(folds)
+}
+
+/// What a split is made from, besides the snapshots.
+pub struct Declared<'a> {
+    pub intake: &'a Intake,
+    pub root: &'a Path,
+    pub label: &'a LabelSpec,
+    pub split: &'a SplitSpec,
+    pub seeds: &'a Seeds,
+}
+
+fn check(snapshots: &Snapshots, fold: &Fold) -> Result<()> {
+    let name = fold.number.map_or(String::new(), |number| format!(" of fold {number}"));
+    for part in [Part::Train, Part::Validation, Part::Test] {
+        let members = fold.members(part);
+        if members.is_empty() {
+            return Err(Kind::Data
+                .msg(format!("the {} part{name} holds no snapshot", part.name()))
+                .hint("give it more months or customers under [split]"));
+        }
+        let churned = members.iter().filter(|&&i| snapshots.churned[i as usize]).count();
+        if part != Part::Test && (churned == 0 || churned == members.len()) {
+            let what = if churned == 0 { "nobody" } else { "everybody" };
+            return Err(Kind::Data
+                .msg(format!("in the {} part{name} {what} churns", part.name()))
+                .hint("there is nothing to learn from one class; check the label"));
+        }
+    }
+    Ok(())
+}
+
+/// The as-of months of a later part begin only when the last label window of the part before has
+/// ended: `ahead` = gap + horizon months later. So all that a part learned was known by then.
+fn by_time(panel: &Panel, snapshots: &Snapshots, ahead: u32, parts: [u32; 2]) -> Result<Fold> {
+    let last = snapshots.months.iter().max().copied().unwrap_or(0) as i64;
+    let [validation_months, test_months] = parts.map(i64::from);
+    let test_from = last - test_months + 1;
+    let validation_to = test_from - i64::from(ahead);
+    let validation_from = validation_to - validation_months + 1;
+    let train_to = validation_from - i64::from(ahead);
+    if train_to < 0 {
+        return Err(Kind::Data
+            .msg(format!(
+                "{} months are too few for {validation_months} validation and {test_months} test \
+                 months whose labels look {ahead} ahead",
+                panel.calendar.months
+            ))
+            .hint("shorten split.validation_months, split.test_months or the label's horizon"));
+    }
+    let part = |&month: &u16| match i64::from(month) {
+        m if m >= test_from => Part::Test,
+        m if (validation_from..=validation_to).contains(&m) => Part::Validation,
+        m if m <= train_to => Part::Train,
+        _ => Part::Purged,
+    };
+    Ok(Fold { number: None, parts: snapshots.months.iter().map(part).collect() })
+}
+
+fn by_table(snapshots: &Snapshots, column: &str) -> Result<Fold> {
+    let part = |text: &String| {
+        Part::parse(text).ok_or_else(|| {
+            Kind::Data
+                .msg(format!("column `{column}` of the snapshot table holds `{text}`"))
+                .hint("a part is train, validation or test")
+        })
+    };
+    let parts = snapshots.declared_parts.iter().map(part).collect::<Result<Vec<_>>>()?;
+    if parts.len() != snapshots.len() {
+        return Err(Kind::Config
+            .msg("split.kind = \"snapshots\" needs label.kind = \"snapshots\""));
+    }
+    Ok(Fold { number: None, parts })
+}
+
+fn by_folds(panel: &Panel, snapshots: &Snapshots, declared: &Declared, path: &str) -> Result<Vec<Fold>> {
+    let intake = declared.intake;
+    let files = source::expand(declared.root, &Paths::One(path.to_owned()), None)?;
+    let names = column_names(&files[0], &intake.limits())?;
+    let numbers: Vec<u32> =
+        (0..names.len() as u32).take_while(|k| names.contains(&format!("split_{k}"))).collect();
+    if numbers.is_empty() {
+        return Err(Kind::Schema
+            .at(&files[0].path)
+            .msg("has no column `split_0`")
+            .hint("a table of folds has one column split_k per fold: train, valid or test"));
+    }
+    let wanted: Vec<Wanted> = numbers
+        .iter()
+        .map(|k| Wanted {
+            name: format!("split_{k}"),
+            kind: ColumnType::Category,
+            on_bad: OnBad::Error,
+        })
+        .collect();
+    let mut parts = vec![vec![None; panel.customers.len()]; numbers.len()];
+    scan(&files, &intake.data.key, &wanted, &intake.limits(), &mut |batch| {
+        for (row, key) in batch.keys.iter().enumerate() {
+            let Some(customer) = panel.customer(key) else { continue };
+            for (k, cells) in batch.cells.iter().enumerate() {
+                let Cells::Category(texts) = cells else { unreachable!("wanted as text") };
+                let text = texts[row].as_deref().unwrap_or("");
+                let part = Part::parse(text).ok_or_else(|| {
+                    Kind::Data
+                        .at(batch.file)
+                        .msg(format!("split_{k} of customer `{key}` is `{text}`"))
+                        .hint("a part is train, valid or test")
+                })?;
+                parts[k][customer] = Some(part);
+            }
+        }
+        Ok(())
+    })?;
+    let fold = |(number, parts): (u32, Vec<Option<Part>>)| {
+        let of = |&customer: &u32| parts[customer as usize].unwrap_or(Part::Purged);
+        Fold { number: Some(number), parts: snapshots.customers.iter().map(of).collect() }
+    };
+    Ok(numbers.into_iter().zip(parts).map(fold).collect())
+}
+
+/// Customers are dealt to folds in random order, those who ever churn apart from the others, so
+/// that every fold has its share of churn and no customer is in two parts.
+fn at_random(panel: &Panel, snapshots: &Snapshots, seeds: &Seeds, folds: u32) -> Result<Vec<Fold>> {
+    let mut ever = vec![false; panel.customers.len()];
+    for (customer, churned) in snapshots.customers.iter().zip(&snapshots.churned) {
+        ever[*customer as usize] |= churned;
+    }
+    let mut fold_of = vec![0u32; panel.customers.len()];
+    let mut dealt = [0u32; 2];
+    for customer in seeds.shuffled("folds", 0, panel.customers.len()) {
+        let class = usize::from(ever[customer as usize]);
+        fold_of[customer as usize] = dealt[class] % folds;
+        dealt[class] += 1;
+    }
+    let fold = |number: u32| {
+        let part = |customer: &u32| match fold_of[*customer as usize] {
+            f if f == number => Part::Test,
+            f if f == (number + 1) % folds => Part::Validation,
+            _ => Part::Train,
+        };
+        Fold { number: Some(number), parts: snapshots.customers.iter().map(part).collect() }
+    };
+    if folds < 3 {
+        return Err(Kind::Config.msg("split.folds must be at least 3: train, validation, test"));
+    }
+    Ok((0..folds).map(fold).collect())
+}

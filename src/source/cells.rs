@@ -1,0 +1,143 @@
+//! From polars columns to typed cells, with the place of every cell that does not fit.
+
+use polars::prelude::*;
+
+use crate::clock::{Month, parse_day};
+use crate::config::ColumnType;
+
+/// A column of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cells {
+    /// NaN is missing.
+    Number(Vec<f64>),
+    /// None is missing.
+    Category(Vec<Option<String>>),
+    /// Days since 1970-01-01.
+    Date(Vec<Option<i32>>),
+}
+
+/// A cell that could not be read as its type: row in the batch, and the value as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCell {
+    pub row: usize,
+    pub value: String,
+}
+
+impl Cells {
+    pub fn len(&self) -> usize {
+        match self {
+            Cells::Number(cells) => cells.len(),
+            Cells::Category(cells) => cells.len(),
+            Cells::Date(cells) => cells.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads a polars column as `kind`. Cells that do not fit become missing and are listed.
+    pub fn read(column: &Column, kind: ColumnType) -> PolarsResult<(Cells, Vec<BadCell>)> {
+        match kind {
+            ColumnType::Number => numbers(column),
+            ColumnType::Category => Ok((Cells::Category(texts(column)?), Vec::new())),
+            ColumnType::Date => dates(column),
+        }
+    }
+
+    /// The same value in every row; for columns that a folder's name carries.
+    pub fn constant(value: &str, kind: ColumnType, rows: usize) -> (Cells, Vec<BadCell>) {
+        let column = Column::new("hive".into(), vec![value; rows]);
+        Cells::read(&column, kind).expect("a text column can be read as any type")
+    }
+}
+
+fn numbers(column: &Column) -> PolarsResult<(Cells, Vec<BadCell>)> {
+    if column.dtype() == &DataType::String {
+        let read = |text: &str| match text.trim() {
+            "" => Ok(f64::NAN),
+            text => text.parse::<f64>().map_err(|_| ()),
+        };
+        let parsed = column.str()?.iter().map(|cell| cell.map_or(Ok(f64::NAN), read));
+        return Ok(finite(parsed, |row| cell_text(column, row)));
+    }
+    if !column.dtype().is_primitive_numeric() && column.dtype() != &DataType::Boolean {
+        return Ok(all_bad(column, Cells::Number(vec![f64::NAN; column.len()])));
+    }
+    let cast = column.cast(&DataType::Float64)?;
+    let values = cast.f64()?.iter().map(|cell| Ok(cell.unwrap_or(f64::NAN)));
+    Ok(finite(values, |row| cell_text(column, row)))
+}
+
+/// NaN counts as missing; an infinite number is no measurement.
+fn finite(
+    cells: impl Iterator<Item = Result<f64, ()>>,
+    text: impl Fn(usize) -> String,
+) -> (Cells, Vec<BadCell>) {
+    let mut bad = Vec::new();
+    let values = cells
+        .enumerate()
+        .map(|(row, cell)| match cell {
+            Ok(value) if !value.is_infinite() => value,
+            _ => {
+                bad.push(BadCell { row, value: text(row) });
+                f64::NAN
+            }
+        })
+        .collect();
+    (Cells::Number(values), bad)
+}
+
+/// Whole numbers print without a decimal point, so that a code is the same text from CSV,
+/// integers and floats.
+pub(super) fn texts(column: &Column) -> PolarsResult<Vec<Option<String>>> {
+    let column = match column.dtype() {
+        DataType::Float32 | DataType::Float64 => {
+            let cast = column.cast(&DataType::Float64)?;
+            let text = |value: f64| (!value.is_nan()).then(|| value.to_string());
+            return Ok(cast.f64()?.iter().map(|cell| cell.and_then(text)).collect());
+        }
+        DataType::String => column.clone(),
+        _ => column.cast(&DataType::String)?,
+    };
+    let text = |cell: &str| (!cell.is_empty()).then(|| cell.to_owned());
+    Ok(column.str()?.iter().map(|cell| cell.and_then(text)).collect())
+}
+
+fn dates(column: &Column) -> PolarsResult<(Cells, Vec<BadCell>)> {
+    match column.dtype() {
+        DataType::Date | DataType::Datetime(..) => {
+            let days = column.cast(&DataType::Date)?;
+            let days = days.cast(&DataType::Int32)?;
+            Ok((Cells::Date(days.i32()?.iter().collect()), Vec::new()))
+        }
+        DataType::String => {
+            let mut bad = Vec::new();
+            let mut days = Vec::with_capacity(column.len());
+            for (row, cell) in column.str()?.iter().enumerate() {
+                let text = cell.map(str::trim).filter(|text| !text.is_empty());
+                let day = text.map(|text| {
+                    parse_day(text).or_else(|| text.parse::<Month>().ok().map(Month::first_day))
+                });
+                if day == Some(None) {
+                    bad.push(BadCell { row, value: cell_text(column, row) });
+                }
+                days.push(day.flatten());
+            }
+            Ok((Cells::Date(days), bad))
+        }
+        _ => Ok(all_bad(column, Cells::Date(vec![None; column.len()]))),
+    }
+}
+
+/// A column of a type that cannot hold what is asked: every cell that is there is bad.
+fn all_bad(column: &Column, missing: Cells) -> (Cells, Vec<BadCell>) {
+    let present = column.is_not_null();
+    let bad = present.iter().enumerate().filter(|(_, there)| *there == Some(true));
+    let bad = bad.map(|(row, _)| BadCell { row, value: cell_text(column, row) }).collect();
+    (missing, bad)
+}
+
+fn cell_text(column: &Column, row: usize) -> String {
+    column.get(row).map_or_else(|_| "?".into(), |value| value.str_value().into_owned())
+}

@@ -1,0 +1,14 @@
+//! Tables in and out. The only door between files and the rest, through polars.
+//!
+//! [`files`] finds the files of a declared source, [`csv_scan`] proves a CSV file well formed,
+//! [`read`] streams typed batches out of any format, [`write`] publishes tables.
+
+mod cells;
+pub mod csv_scan;
+pub mod files;
+pub mod read;
+pub mod write;
+
+pub use cells::Cells;
+pub use files::{DataFile, expand};
+pub use read::{Batch, Limits, ScanStats, Wanted, scan};

@@ -1,0 +1,272 @@
+//! Streams typed batches out of CSV, Parquet, NDJSON and Arrow files through polars lazy scans.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use polars::prelude::*;
+
+use super::cells::{BadCell, Cells, texts};
+use super::csv_scan::{self, CsvShape};
+use super::files::DataFile;
+use crate::config::{ColumnType, DataSpec, Format, OnBad};
+use crate::error::{Error, Kind, Result};
+
+/// Rows in a batch: enough to hide the per-batch cost, small enough to stay in the cache.
+const BATCH_ROWS: NonZeroUsize = NonZeroUsize::new(1 << 16).expect("not zero");
+
+/// Batches that may wait between polars and the consumer; bounds memory.
+const QUEUE_BATCHES_MAX: usize = 2;
+
+/// Bounds on what a file may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub columns_max: usize,
+    pub cell_bytes_max: usize,
+}
+
+impl From<&DataSpec> for Limits {
+    fn from(data: &DataSpec) -> Self {
+        Limits { columns_max: data.columns_max, cell_bytes_max: data.cell_bytes_max }
+    }
+}
+
+/// A column to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub name: String,
+    pub kind: ColumnType,
+    pub on_bad: OnBad,
+}
+
+/// Some rows of one file.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    pub file: &'a Path,
+    /// Number of the batch's first row in its file, from 0.
+    pub first_row: u64,
+    /// The customer key of each row.
+    pub keys: Vec<String>,
+    /// The wanted columns, in their order.
+    pub cells: Vec<Cells>,
+}
+
+/// What a scan met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanStats {
+    pub rows: u64,
+    /// Cells that could not be read and were set missing, by column.
+    pub nulled: std::collections::BTreeMap<String, u64>,
+}
+
+/// Reads the key and the wanted columns of all `files`, batch by batch, in order.
+///
+/// # Errors
+/// [`Kind::Schema`] with file, line, column and value for a cell that does not fit and is not to
+/// be nulled, for a missing column and for a ragged CSV record; [`Kind::Data`] for a missing key;
+/// whatever `consume` returns.
+pub fn scan(
+    files: &[DataFile],
+    key: &str,
+    wanted: &[Wanted],
+    limits: &Limits,
+    consume: &mut dyn FnMut(Batch) -> Result<()>,
+) -> Result<ScanStats> {
+    let mut stats = ScanStats::default();
+    for file in files {
+        let reader = FileReader::open(file, key, wanted, limits)?;
+        reader.run(&mut stats, consume)?;
+    }
+    Ok(stats)
+}
+
+/// Names and polars types of a file's columns, hive columns included.
+pub fn column_names(file: &DataFile, limits: &Limits) -> Result<Vec<String>> {
+    let (_, names, _) = open_scan(file, limits)?;
+    Ok(names)
+}
+
+struct FileReader<'a> {
+    file: &'a DataFile,
+    key: &'a str,
+    wanted: &'a [Wanted],
+    frame: LazyFrame,
+    csv: Option<CsvShape>,
+}
+
+impl<'a> FileReader<'a> {
+    fn open(file: &'a DataFile, key: &'a str, wanted: &'a [Wanted], limits: &Limits) -> Result<Self> {
+        let (frame, names, csv) = open_scan(file, limits)?;
+        for name in std::iter::once(key).chain(wanted.iter().map(|w| w.name.as_str())) {
+            if !names.iter().any(|have| have == name) {
+                return Err(missing_column(&file.path, name, &names));
+            }
+        }
+        let hive = |name: &str| file.hive.iter().any(|(key, _)| key == name);
+        let mut select: Vec<Expr> = vec![col(key)];
+        for name in wanted.iter().map(|w| w.name.as_str()) {
+            if !hive(name) && name != key {
+                select.push(col(name));
+            }
+        }
+        Ok(Self { file, key, wanted, frame: frame.select(select), csv })
+    }
+
+    fn run(self, stats: &mut ScanStats, consume: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
+        let (send, receive) = sync_channel(QUEUE_BATCHES_MAX);
+        let frame = self.frame.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(move || produce(frame, send));
+            self.drain(receive, stats, consume)
+        })
+    }
+
+    fn drain(
+        &self,
+        receive: Receiver<PolarsResult<DataFrame>>,
+        stats: &mut ScanStats,
+        consume: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        let mut first_row = 0;
+        for frame in receive {
+            let frame = frame.map_err(|error| self.polars_error(&error))?;
+            let rows = frame.height();
+            let batch = self.batch(&frame, first_row, stats)?;
+            consume(batch)?;
+            first_row += rows as u64;
+        }
+        stats.rows += first_row;
+        Ok(())
+    }
+
+    fn batch(&self, frame: &DataFrame, first_row: u64, stats: &mut ScanStats) -> Result<Batch<'a>> {
+        let polars = |error: PolarsError| self.polars_error(&error);
+        let keys = texts(frame.column(self.key).map_err(polars)?).map_err(polars)?;
+        let mut named = Vec::with_capacity(keys.len());
+        for (row, key) in keys.into_iter().enumerate() {
+            named.push(key.ok_or_else(|| {
+                self.place(first_row + row as u64)(format!("the customer key `{}` is empty", self.key))
+            })?);
+        }
+        let mut cells = Vec::with_capacity(self.wanted.len());
+        for wanted in self.wanted {
+            let hive = self.file.hive.iter().find(|(key, _)| *key == wanted.name);
+            let (column, bad) = match hive {
+                Some((_, value)) => Cells::constant(value, wanted.kind, frame.height()),
+                None => {
+                    let column = frame.column(&wanted.name).map_err(polars)?;
+                    Cells::read(column, wanted.kind).map_err(polars)?
+                }
+            };
+            self.judge(wanted, &bad, first_row, stats)?;
+            cells.push(column);
+        }
+        Ok(Batch { file: &self.file.path, first_row, keys: named, cells })
+    }
+
+    fn judge(&self, wanted: &Wanted, bad: &[BadCell], first_row: u64, stats: &mut ScanStats) -> Result<()> {
+        let Some(first) = bad.first() else { return Ok(()) };
+        if wanted.on_bad == OnBad::Null {
+            *stats.nulled.entry(wanted.name.clone()).or_default() += bad.len() as u64;
+            return Ok(());
+        }
+        let expected = match wanted.kind {
+            ColumnType::Number => "a finite number",
+            ColumnType::Date => "a date such as 2024-03-31",
+            ColumnType::Category => "text",
+        };
+        let value: String = first.value.chars().take(60).collect();
+        let message = format!("column `{}` holds \"{value}\", expected {expected}", wanted.name);
+        Err(self.place(first_row + first.row as u64)(message).hint(format!(
+            "fix the export, or set {{ type = ..., on_bad = \"null\" }} for `{}`",
+            wanted.name
+        )))
+    }
+
+    /// An error at a row; with its line where rows are lines, else with its row number.
+    fn place(&self, row: u64) -> impl FnOnce(String) -> Error + '_ {
+        move |message| match &self.csv {
+            Some(shape) if shape.rows_are_lines => {
+                Kind::Schema.at(&self.file.path).line(row + 2).msg(message)
+            }
+            _ => Kind::Schema.at(&self.file.path).msg(format!("row {}: {message}", row + 1)),
+        }
+    }
+
+    fn polars_error(&self, error: &PolarsError) -> Error {
+        unreadable(&self.file.path, error)
+    }
+}
+
+fn produce(frame: LazyFrame, send: SyncSender<PolarsResult<DataFrame>>) {
+    let batches = send.clone();
+    let callback = PlanCallback::new(move |frame: DataFrame| {
+        let consumer_is_gone = batches.send(Ok(frame)).is_err();
+        Ok(consumer_is_gone)
+    });
+    let run = frame
+        .sink_batches(callback, true, Some(BATCH_ROWS))
+        .and_then(|plan| plan.collect_with_engine(Engine::Streaming));
+    if let Err(error) = run {
+        let _ = send.send(Err(error));
+    }
+}
+
+fn open_scan(file: &DataFile, limits: &Limits) -> Result<(LazyFrame, Vec<String>, Option<CsvShape>)> {
+    let path = &file.path;
+    let polars = |error: PolarsError| unreadable(path, &error);
+    if std::fs::metadata(path).map_err(|e| Kind::Data.at(path).io(&e))?.len() == 0 {
+        return Err(Kind::Data.at(path).msg("is empty"));
+    }
+    let text = path.to_str().ok_or_else(|| Kind::Data.at(path).msg("its name is not UTF-8"))?;
+    let place = PlRefPath::new(text);
+    let mut csv = None;
+    let mut frame = match file.format {
+        Format::Csv => {
+            csv = Some(csv_scan::check(path, limits)?);
+            // No inference: every cell comes as text, so that a bad one can be shown as written.
+            let reader = LazyCsvReader::new(place).with_glob(false);
+            reader.with_infer_schema_length(Some(0)).finish()
+        }
+        Format::Parquet => {
+            LazyFrame::scan_parquet(place, ScanArgsParquet { glob: false, ..Default::default() })
+        }
+        Format::Ndjson => LazyJsonLineReader::new(place).finish(),
+        Format::Arrow => LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default()),
+    }
+    .map_err(polars)?;
+    let schema = frame.collect_schema().map_err(polars)?;
+    let mut names: Vec<String> = schema.iter_names().map(|name| name.to_string()).collect();
+    if names.len() > limits.columns_max {
+        let (n, max) = (names.len(), limits.columns_max);
+        return Err(Kind::Schema.at(path).msg(format!("has {n} columns, at most {max} are read")));
+    }
+    for (key, _) in &file.hive {
+        if !names.contains(key) {
+            names.push(key.clone());
+        }
+    }
+    Ok((frame, names, csv))
+}
+
+fn missing_column(path: &Path, name: &str, names: &[String]) -> Error {
+    let near = names.iter().max_by(|a, b| {
+        strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
+    });
+    let error = Kind::Schema.at(path).msg(format!("has no column `{name}`"));
+    match near {
+        Some(near) if strsim::jaro_winkler(near, name) > 0.7 => {
+            error.hint(format!("did you mean `{near}`?"))
+        }
+        _ => {
+            let some = names.iter().take(12).cloned().collect::<Vec<_>>().join(", ");
+            error.hint(format!("its columns are {some}"))
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &PolarsError) -> Error {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or("unknown error").to_owned();
+    Kind::Schema.at(path).msg(format!("cannot be read: {first}"))
+}

@@ -1,0 +1,39 @@
+//! Trains one network: own loop, data resident on the device, resumable to the bit on a CPU.
+
+mod checkpoint;
+mod guard;
+mod loss;
+mod optimizer;
+mod predict;
+mod run;
+mod schedule;
+pub mod sink;
+
+pub use loss::log_loss;
+pub use predict::{log_odds, risk};
+pub use run::{EpochRecord, Job, Progress, Start, Trained, run};
+pub use sink::Sink;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::Kind;
+
+/// Set by a signal handler; looked at after every step.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(pub Arc<AtomicUsize>);
+
+/// Value of the flag for SIGINT and SIGTERM, as in POSIX.
+pub const SIGINT: usize = 2;
+pub const SIGTERM: usize = 15;
+
+impl Stop {
+    /// What stopped us, if anything did.
+    pub fn requested(&self) -> Option<Kind> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            SIGTERM => Some(Kind::Terminated),
+            _ => Some(Kind::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! AdamW (Loshchilov and Hutter 2019) with clipping of the global gradient norm.
+//!
+//! Its state is kept by parameter name in flat tensors on the device, so that a checkpoint holds
+//! it in safetensors and loading never touches burn's default device. Nothing is read back from
+//! the device during a step.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+
+use crate::config::TrainSpec;
+use crate::error::{Kind, Result};
+use crate::nn::Network;
+use crate::nn::params::{HostTensor, Parameters};
+
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+/// As in PyTorch.
+const EPSILON: f64 = 1e-8;
+
+/// First and second moments of each parameter.
+#[derive(Debug, Clone, Default)]
+pub struct AdamW {
+    moments: BTreeMap<String, [Tensor<1>; 2]>,
+    steps: u64,
+}
+
+impl AdamW {
+    /// One step down the gradients.
+    pub fn step(
+        &mut self,
+        network: Network,
+        gradients: Gradients,
+        rate: f64,
+        spec: &TrainSpec,
+    ) -> Network {
+        self.steps += 1;
+        let mut norm = SquaredNorm { gradients: &gradients, sum: None };
+        network.visit(&mut norm);
+        let Some(sum) = norm.sum else { return network };
+        let clip = (sum.sqrt() + 1e-6).recip().mul_scalar(spec.clip_norm).clamp_max(1.0);
+        let mut update = Update {
+            path: Vec::new(),
+            gradients,
+            clip,
+            moments: &mut self.moments,
+            rate,
+            decay: spec.weight_decay,
+            correction: [1.0 - BETA_1.powf(self.steps as f64), 1.0 - BETA_2.powf(self.steps as f64)],
+        };
+        network.map(&mut update)
+    }
+
+    /// The state as named tensors, `first.NAME` and `second.NAME`.
+    pub fn to_host(&self) -> Parameters {
+        let mut host = Parameters::new();
+        for (name, moments) in &self.moments {
+            for (kind, tensor) in ["first", "second"].iter().zip(moments) {
+                let data = tensor.clone().into_data();
+                let values = data.try_into_vec_as::<f32>().expect("moments are f32");
+                host.insert(format!("{kind}.{name}"), HostTensor { shape: vec![values.len()], values });
+            }
+        }
+        host
+    }
+
+    /// The inverse of [`AdamW::to_host`] after `steps` steps.
+    pub fn from_host(host: &Parameters, steps: u64, device: &Device) -> Result<Self> {
+        let mut moments = BTreeMap::new();
+        for (name, first) in host.iter().filter_map(|(n, t)| Some((n.strip_prefix("first.")?, t))) {
+            let second = host.get(&format!("second.{name}")).ok_or_else(|| {
+                Kind::Corrupt.msg(format!("the optimizer has no second moment of `{name}`"))
+            })?;
+            let upload = |tensor: &HostTensor| {
+                let data = TensorData::new(tensor.values.clone(), [tensor.values.len()]);
+                Tensor::<1>::from_data(data, device)
+            };
+            moments.insert(name.to_owned(), [upload(first), upload(second)]);
+        }
+        Ok(AdamW { moments, steps })
+    }
+}
+
+struct SquaredNorm<'a> {
+    gradients: &'a Gradients,
+    sum: Option<Tensor<1>>,
+}
+
+impl ModuleVisitor for SquaredNorm<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let square = (gradient.clone() * gradient).sum();
+            self.sum = Some(match self.sum.take() {
+                Some(sum) => sum + square,
+                None => square,
+            });
+        }
+    }
+}
+
+struct Update<'a> {
+    path: Vec<String>,
+    gradients: Gradients,
+    /// `[1]`: what gradients are multiplied with.
+    clip: Tensor<1>,
+    moments: &'a mut BTreeMap<String, [Tensor<1>; 2]>,
+    rate: f64,
+    decay: f64,
+    correction: [f64; 2],
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return param };
+        let shape = gradient.dims();
+        let gradient = gradient.reshape([-1]) * self.clip.clone();
+        let name = self.path.join(".");
+        let square = gradient.clone() * gradient.clone();
+        let (first, second) = match self.moments.remove(&name) {
+            Some([first, second]) => (
+                first * BETA_1 + gradient * (1.0 - BETA_1),
+                second * BETA_2 + square * (1.0 - BETA_2),
+            ),
+            None => (gradient * (1.0 - BETA_1), square * (1.0 - BETA_2)),
+        };
+        let spread = (second.clone() / self.correction[1]).sqrt() + EPSILON;
+        let step = first.clone() / spread * (self.rate / self.correction[0]);
+        self.moments.insert(name, [first, second]);
+        // Biases, norms and other vectors are not decayed.
+        let keep = if D >= 2 { 1.0 - self.rate * self.decay } else { 1.0 };
+        param.map(|old| {
+            let updated = old.inner().reshape([-1]) * keep - step;
+            Tensor::from_inner(updated.reshape(shape)).require_grad()
+        })
+    }
+}

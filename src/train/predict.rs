@@ -1,0 +1,26 @@
+//! Log-odds of every example of a data set.
+
+use crate::nn::Network;
+use crate::tensors::Resident;
+
+/// Log-odds by example, in rising order of snapshot numbers, from a network in validation mode.
+pub fn log_odds(network: &Network, data: &Resident, batch_rows: usize) -> Vec<f32> {
+    let mut found: Vec<(u32, f32)> = Vec::with_capacity(data.snapshots);
+    for (at, bucket) in data.buckets.iter().enumerate() {
+        let mut values = Vec::with_capacity(bucket.rows * bucket.months);
+        for (_, rows) in data.in_order(batch_rows).iter().filter(|(bucket, _)| *bucket == at) {
+            let batch = data.batch(at, rows);
+            let out = network.forward(&batch).into_data();
+            values.extend(out.try_into_vec_as::<f32>().expect("log-odds are f32"));
+        }
+        let value = |row: u32, month: u32| values[row as usize * bucket.months + month as usize];
+        found.extend(bucket.places.iter().map(|&(row, month, s)| (s, value(row, month))));
+    }
+    found.sort_unstable_by_key(|&(snapshot, _)| snapshot);
+    found.into_iter().map(|(_, value)| value).collect()
+}
+
+/// Probability of log-odds.
+pub fn risk(log_odds: f32) -> f64 {
+    1.0 / (1.0 + (-f64::from(log_odds)).exp())
+}

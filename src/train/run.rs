@@ -1,0 +1,296 @@
+//! The loop.
+
+use std::path::Path;
+use std::time::Duration;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{self, Generation, State};
+use super::optimizer::AdamW;
+use super::sink::Sink;
+use super::{Stop, guard, loss, predict, schedule};
+use crate::clock::Clock;
+use crate::config::{ModelKind, TrainSpec};
+use crate::error::Result;
+use crate::nn::params::{self, Parameters};
+use crate::nn::{Architecture, Network};
+use crate::seeds::Seeds;
+use crate::tensors::Resident;
+
+/// What to train, on what, and whom to tell.
+pub struct Job<'a> {
+    pub architecture: &'a Architecture,
+    pub spec: &'a TrainSpec,
+    pub train: &'a Resident,
+    pub validation: &'a Resident,
+    /// Labels of the validation examples, in their order.
+    pub validation_churned: &'a [bool],
+    pub seeds: Seeds,
+    pub device: &'a Device,
+    /// Where generations go.
+    pub checkpoints: &'a Path,
+    pub start: Start,
+    /// Hash of all that decides the result; a checkpoint of another identity is refused.
+    pub identity: String,
+    pub stop: &'a Stop,
+    pub clock: &'a dyn Clock,
+}
+
+/// Whether to look for a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Fresh,
+    Resume,
+}
+
+/// Told about the training as it goes.
+pub trait Progress {
+    fn step(&mut self, at: Step);
+    fn epoch(&mut self, record: &EpochRecord, epochs_max: u32);
+}
+
+/// A moment of a training, for a progress bar.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    pub step: u64,
+    /// If no early stop happens.
+    pub steps_max: u64,
+    pub loss: Option<f64>,
+}
+
+/// One finished epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: u64,
+    pub train_loss: f64,
+    pub validation_log_loss: f64,
+    pub learning_rate: f64,
+}
+
+/// A finished training.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The best epoch's network, in validation mode.
+    pub network: Network,
+    pub parameters: Parameters,
+    pub history: Vec<EpochRecord>,
+    pub best_epoch: u64,
+    pub seconds: f64,
+}
+
+/// Trains to the end, or resumes a training that was cut off.
+///
+/// # Errors
+/// [`Kind::Interrupted`](crate::error::Kind) or `Terminated` after a checkpoint, when the stop
+/// flag was set; [`Kind::Data`](crate::error::Kind) when the loss does not stay finite.
+pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<Trained> {
+    let mut trainer = Trainer::start(job)?;
+    let mut begin = trainer.generation();
+    while !trainer.state.finished {
+        match trainer.epoch(sink, progress)? {
+            Outcome::Finite => {
+                trainer.end_epoch(sink, progress);
+                begin = trainer.generation();
+                checkpoint::save(job.checkpoints, &begin)?;
+            }
+            Outcome::NotFinite => {
+                begin = guard::back_off(&begin)?;
+                trainer = Trainer::resume(job, begin.clone())?;
+            }
+        }
+    }
+    sink.flush();
+    let fresh = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
+    let network = params::load(fresh, &trainer.best)?.valid();
+    Ok(Trained {
+        network,
+        parameters: trainer.best,
+        history: trainer.state.history,
+        best_epoch: trainer.state.best_epoch,
+        seconds: trainer.state.seconds,
+    })
+}
+
+enum Outcome {
+    Finite,
+    NotFinite,
+}
+
+struct Trainer<'a> {
+    job: &'a Job<'a>,
+    network: Network,
+    optimizer: AdamW,
+    best: Parameters,
+    state: State,
+    /// Losses since the last reading, on the device.
+    pending: Option<(Tensor<1>, u64)>,
+    /// Clock when this process took over, and the seconds trained before.
+    since: (Duration, f64),
+}
+
+impl<'a> Trainer<'a> {
+    fn start(job: &'a Job<'a>) -> Result<Self> {
+        if job.start == Start::Resume
+            && let Some(generation) = checkpoint::load(job.checkpoints, &job.identity)?
+        {
+            return Self::resume(job, generation);
+        }
+        crate::fsx::remove_folder(job.checkpoints)?;
+        let network = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
+        let best = params::collect(&network);
+        let state = State {
+            identity: job.identity.clone(),
+            epoch: 0,
+            batch: 0,
+            steps: 0,
+            rate_scale: 1.0,
+            retries: 0,
+            best_loss: f64::MAX,
+            best_epoch: 0,
+            loss_sum: 0.0,
+            loss_count: 0,
+            history: Vec::new(),
+            finished: job.spec.epochs_max == 0,
+            seconds: 0.0,
+        };
+        let since = (job.clock.elapsed(), 0.0);
+        let optimizer = AdamW::default();
+        Ok(Trainer { job, network, optimizer, best, state, pending: None, since })
+    }
+
+    fn resume(job: &'a Job<'a>, generation: Generation) -> Result<Self> {
+        let fresh = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
+        let state = generation.state;
+        Ok(Trainer {
+            job,
+            network: params::load(fresh, &generation.weights)?,
+            optimizer: AdamW::from_host(&generation.optimizer, state.steps, job.device)?,
+            best: generation.best,
+            pending: None,
+            since: (job.clock.elapsed(), state.seconds),
+            state,
+        })
+    }
+
+    fn generation(&self) -> Generation {
+        Generation {
+            state: self.state.clone(),
+            weights: params::collect(&self.network),
+            best: self.best.clone(),
+            optimizer: self.optimizer.to_host(),
+        }
+    }
+
+    fn batch_rows(&self) -> usize {
+        match self.job.architecture.kind {
+            ModelKind::Mlp => self.job.spec.batch_snapshots,
+            ModelKind::Gru | ModelKind::Hybrid => self.job.spec.batch_customers,
+        }
+    }
+
+    /// The rest of the current epoch.
+    fn epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<Outcome> {
+        let job = self.job;
+        let batches = job.train.epoch(&job.seeds, self.state.epoch, self.batch_rows());
+        let steps_max = batches.len() as u64 * u64::from(job.spec.epochs_max);
+        for (bucket, rows) in batches.iter().skip(self.state.batch as usize) {
+            self.step(*bucket, rows, schedule::rate(job.spec, self.state.steps, steps_max));
+            let at_log = self.state.steps.is_multiple_of(u64::from(job.spec.log_steps.max(1)));
+            let stop = job.stop.requested();
+            let every = u64::from(job.spec.checkpoint_steps);
+            let at_checkpoint = every > 0 && self.state.steps.is_multiple_of(every);
+            if at_log || at_checkpoint || stop.is_some() {
+                let loss = self.read_loss();
+                if !loss.is_none_or(f64::is_finite) {
+                    return Ok(Outcome::NotFinite);
+                }
+                if let Some(loss) = loss {
+                    sink.scalar("train/loss", self.state.steps, loss);
+                }
+                progress.step(Step { step: self.state.steps, steps_max, loss });
+            }
+            if at_checkpoint || stop.is_some() {
+                checkpoint::save(job.checkpoints, &self.generation())?;
+            }
+            if let Some(kind) = stop {
+                sink.flush();
+                return Err(kind
+                    .msg(format!("stopped after step {}", self.state.steps))
+                    .hint("go on with --resume"));
+            }
+        }
+        Ok(match self.read_loss() {
+            Some(loss) if !loss.is_finite() => Outcome::NotFinite,
+            _ => Outcome::Finite,
+        })
+    }
+
+    fn step(&mut self, bucket: usize, rows: &[u32], rate: f64) {
+        let job = self.job;
+        // Dropout masks are a function of the step, so that a resumed training draws the same.
+        job.device.seed(job.seeds.number("dropout", self.state.steps));
+        let batch = job.train.batch(bucket, rows).tracked();
+        let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
+        let loss = loss::batch_loss(self.network.forward(&batch), targets, weights, job.spec);
+        let gradients = loss.backward();
+        let rate = rate * self.state.rate_scale;
+        self.network = self.optimizer.step(self.network.clone(), gradients, rate, job.spec);
+        // Without its graph, or every step of the epoch would stay in memory.
+        let loss = loss.inner();
+        self.pending = Some(match self.pending.take() {
+            Some((sum, count)) => (sum + loss, count + 1),
+            None => (loss, 1),
+        });
+        self.state.steps += 1;
+        self.state.batch += 1;
+        self.state.seconds = self.since.1 + (job.clock.elapsed() - self.since.0).as_secs_f64();
+    }
+
+    /// Mean loss since the last reading; waits for the device.
+    fn read_loss(&mut self) -> Option<f64> {
+        let (sum, count) = self.pending.take()?;
+        let sum = f64::from(sum.into_scalar::<f32>());
+        self.state.loss_sum += sum;
+        self.state.loss_count += count;
+        Some(sum / count as f64)
+    }
+
+    fn end_epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) {
+        let job = self.job;
+        let found = predict::log_odds(&self.network.valid(), job.validation, self.batch_rows());
+        let correction = loss::prior_correction(job.spec);
+        let found: Vec<f32> = found.into_iter().map(|x| x + correction).collect();
+        let validation = loss::log_loss(&found, job.validation_churned.iter().copied());
+        let state = &mut self.state;
+        let steps = state.steps;
+        let per_epoch = steps / (state.epoch + 1);
+        let record = EpochRecord {
+            epoch: state.epoch + 1,
+            train_loss: state.loss_sum / state.loss_count.max(1) as f64,
+            validation_log_loss: validation,
+            learning_rate: state.rate_scale
+                * schedule::rate(job.spec, steps, per_epoch * u64::from(job.spec.epochs_max)),
+        };
+        if validation < state.best_loss {
+            state.best_loss = validation;
+            state.best_epoch = record.epoch;
+            self.best = params::collect(&self.network);
+        }
+        let waited = record.epoch - state.best_epoch;
+        state.finished =
+            record.epoch >= u64::from(job.spec.epochs_max) || waited >= u64::from(job.spec.patience);
+        state.epoch += 1;
+        state.batch = 0;
+        state.loss_sum = 0.0;
+        state.loss_count = 0;
+        state.seconds = self.since.1 + (job.clock.elapsed() - self.since.0).as_secs_f64();
+        sink.scalar("epoch/train_loss", steps, record.train_loss);
+        sink.scalar("epoch/validation_log_loss", steps, validation);
+        sink.scalar("epoch/learning_rate", steps, record.learning_rate);
+        progress.epoch(&record, job.spec.epochs_max);
+        state.history.push(record);
+    }
+}
