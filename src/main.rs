@@ -1,1 +1,7 @@
-fn main(){}
+//! The `churn` program: see `churn --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    churn::cli::main()
+}

@@ -1,0 +1,85 @@
+//! The command line: what was typed, and the table of contents of each verb.
+//!
+//! Data goes to stdout, everything said on the way to stderr. Exit codes are a contract
+//! ([`Kind::exit_code`](crate::error::Kind::exit_code)).
+
+mod args;
+pub mod config;
+mod context;
+mod data;
+mod fold;
+mod output;
+mod progress;
+mod quickstart;
+mod run_folder;
+mod score;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::{Error, Kind, Result};
+use crate::simulate;
+use args::{Args, ConfigVerb, Verb};
+use context::Context;
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Kind::Usage.exit_code() } else { 0 });
+        }
+    };
+    output::start_log(args.verbose);
+    match run(args.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// The library's kind decides; what carries none is ours.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error.downcast_ref::<Error>().map_or(Kind::Internal, |error| error.kind).exit_code()
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    let context = Context::new();
+    match verb {
+        Verb::Quickstart(args) => quickstart::run(&context, &args)?,
+        Verb::Simulate(args) => simulate(&args)?,
+        Verb::Check(args) => check(&args)?,
+        Verb::Train(args) => train::run(&context, &args)?,
+        Verb::Score(args) => score::run(&args)?,
+        Verb::Config { verb: ConfigVerb::Show(args) } => {
+            output::print(&config::show(&args.load()?))?;
+        }
+        Verb::Config { verb: ConfigVerb::Schema } => output::print(&config::schema())?,
+    }
+    Ok(())
+}
+
+fn simulate(args: &args::SimulateArgs) -> Result<()> {
+    let spec = simulate::SimulateSpec {
+        industry: args.industry.parse()?,
+        customers: args.customers,
+        months: args.months,
+        seed: args.seed,
+    };
+    let summary = simulate::run(&spec, &args.out)?;
+    output::print(&output::simulated(&summary))
+}
+
+/// Exit code 4 if an error-level rule is broken; the report is printed and written either way.
+fn check(args: &args::CheckArgs) -> Result<()> {
+    let resolved = args.config.load()?;
+    let report = crate::quality::run(&resolved.config, &resolved.root())?;
+    crate::fsx::publish_bytes(&args.out, report.to_json().as_bytes())?;
+    output::print(&report.to_text())?;
+    data::gate(&report)
+}

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::derive::{self, Layout};
 use super::fit::{FittedCategory, FittedFeatures};
 use super::scale::FittedNumber;
+use crate::config::ModelKind;
 use crate::error::Result;
 use crate::panel::{AttributeCells, Panel, Snapshots};
 
@@ -33,6 +34,24 @@ pub struct StaticBlock {
 /// What changes: one row per panel row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MonthBlock(pub Block);
+
+/// A panel, encoded once for all models of a fold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    pub fixed: StaticBlock,
+    /// None if no model reads whole histories.
+    pub months: Option<MonthBlock>,
+}
+
+impl Encoded {
+    pub fn new(features: &FittedFeatures, panel: &Panel, kinds: &[ModelKind]) -> Result<Self> {
+        let sequence = kinds.iter().any(|kind| *kind != ModelKind::Mlp);
+        Ok(Encoded {
+            fixed: features.encode_static(panel)?,
+            months: if sequence { Some(features.encode_months(panel)?) } else { None },
+        })
+    }
+}
 
 impl FittedFeatures {
     /// Encodes the attributes of all customers.
@@ -95,7 +114,7 @@ impl FittedFeatures {
 }
 
 /// What the MLP sees of the given snapshots: `[chosen, static + month + window]` numbers, and the
-/// codes of their static categories. `months` is not needed whole: only as-of months are encoded.
+/// codes of their static categories. Only as-of months are encoded.
 pub fn snapshots_block(
     fitted: &FittedFeatures,
     panel: &Panel,
@@ -187,4 +206,31 @@ fn category_codes(panel: &Panel, fitted: &FittedCategory, at: (usize, usize)) ->
     };
     let map: Vec<u32> = values.iter().map(|value| fitted.code(Some(value))).collect();
     codes.iter().map(|code| code.map_or(fitted.code(None), |c| map[c as usize])).collect()
+}
+
+/// The matrix of the logistic regression: the MLP's numbers, and categories one-hot without their
+/// first code, `[chosen, columns]`.
+pub fn design(
+    fitted: &FittedFeatures,
+    panel: &Panel,
+    encoded: &Encoded,
+    snapshots: &Snapshots,
+    chosen: &[u32],
+) -> Result<Block> {
+    let (numbers, codes) = snapshots_block(fitted, panel, &encoded.fixed, snapshots, chosen)?;
+    let counts = fitted.category_codes();
+    let width = numbers.width + counts.iter().map(|codes| codes - 1).sum::<usize>();
+    let mut values = vec![0.0; chosen.len() * width];
+    for (row, out) in values.chunks_mut(width.max(1)).enumerate() {
+        out[..numbers.width].copy_from_slice(numbers.row(row));
+        let mut at = numbers.width;
+        for (category, count) in counts.iter().enumerate() {
+            let code = codes[row * counts.len() + category] as usize;
+            if code > 0 {
+                out[at + code - 1] = 1.0;
+            }
+            at += count - 1;
+        }
+    }
+    Ok(Block { values, width })
 }

@@ -17,6 +17,6 @@ pub mod encode;
 pub mod fit;
 pub mod scale;
 
-pub use encode::{Block, MonthBlock, StaticBlock, snapshots_block};
+pub use encode::{Block, Encoded, MonthBlock, StaticBlock, design, snapshots_block};
 pub use fit::{FittedCategory, FittedFeatures, fit};
 pub use scale::FittedNumber;

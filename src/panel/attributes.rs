@@ -38,6 +38,20 @@ pub enum AttributeCells {
     Date(Vec<Option<i32>>),
 }
 
+impl AttributeCells {
+    /// Codes of texts.
+    pub(super) fn categories(texts: &[Option<String>]) -> Self {
+        let mut values: Vec<String> = texts.iter().flatten().cloned().collect();
+        values.sort();
+        values.dedup();
+        let code = |text: &String| {
+            values.binary_search(text).expect("every value is in the list made of them") as u32
+        };
+        let codes = texts.iter().map(|text| text.as_ref().map(code)).collect();
+        AttributeCells::Category { codes, values }
+    }
+}
+
 impl AttributeTable {
     /// The version of a customer that is true at the end of `month`; None if there is none yet.
     pub fn version(&self, customer: usize, month: Month) -> Option<usize> {
@@ -188,14 +202,8 @@ fn permute(cells: Cells, order: &[u32]) -> AttributeCells {
             AttributeCells::Date(order.iter().map(|&i| cells[i as usize]).collect())
         }
         Cells::Category(cells) => {
-            let mut values: Vec<String> = cells.iter().flatten().cloned().collect();
-            values.sort();
-            values.dedup();
-            let code = |text: &String| {
-                values.binary_search(text).expect("every value is in the list made of them") as u32
-            };
-            let codes = order.iter().map(|&i| cells[i as usize].as_ref().map(code)).collect();
-            AttributeCells::Category { codes, values }
+            let texts: Vec<_> = order.iter().map(|&i| cells[i as usize].clone()).collect();
+            AttributeCells::categories(&texts)
         }
     }
 }

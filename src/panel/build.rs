@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::activity::MonthRows;
+use super::activity::{MonthRows, time_columns};
 use super::attributes::RawAttributes;
 use super::intake::{Inputs, Intake};
 use super::{BuildReport, Calendar, Panel};
@@ -48,7 +48,7 @@ pub fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Panel>
     }
     let Reader { ids, mut report, .. } = reader;
     if ids.is_empty() {
-        return Err(Kind::Data.msg("the sources hold no customer").hint("are the files empty?"));
+        return Err(Kind::Data.msg(NO_CUSTOMER).hint("are the files empty?"));
     }
     report.rows_late = monthly.iter().map(|rows| rows.late).sum();
     let (customers, rank) = sort_ids(ids);
@@ -70,6 +70,31 @@ pub fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Panel>
     };
     fill(&mut panel, &monthly, &rank)?;
     Ok(panel)
+}
+
+const NO_CUSTOMER: &str = "the sources hold no customer";
+
+/// Whether an error of [`build`] only says that no customer was kept.
+pub fn is_empty_panel(error: &Error) -> bool {
+    error.message == NO_CUSTOMER
+}
+
+/// The last month in which any dated source has a row.
+pub fn last_month(intake: &Intake, inputs: &Inputs) -> Result<Month> {
+    let mut last = None;
+    for (source, files) in intake.sources.iter().zip(&inputs.files) {
+        if source.kind == SourceKind::Attributes {
+            continue;
+        }
+        let wanted = &time_columns(source)?[..1];
+        scan(files, intake.key(source), wanted, &intake.limits(), &mut |batch| {
+            if let Cells::Date(days) = &batch.cells[0] {
+                last = last.max(days.iter().flatten().max().copied());
+            }
+            Ok(())
+        })?;
+    }
+    last.map(Month::of_day).ok_or_else(|| Kind::Data.msg("the dated sources hold no row"))
 }
 
 /// Scans sources and hands out customer numbers in order of arrival.

@@ -38,6 +38,13 @@ impl Snapshots {
         self.customers.is_empty()
     }
 
+    /// Snapshots to be scored: (customer, calendar index) pairs, by rising customer.
+    pub fn unlabelled(places: impl Iterator<Item = (usize, usize)>) -> Self {
+        let mut snapshots = Snapshots { horizon: 1, ..Default::default() };
+        places.for_each(|(customer, month)| snapshots.push(customer, month, None));
+        snapshots
+    }
+
     /// The panel row of a snapshot.
     pub fn row(&self, panel: &Panel, snapshot: usize) -> usize {
         let (customer, month) = (self.customers[snapshot], self.months[snapshot]);

@@ -10,6 +10,7 @@ pub mod build;
 mod events;
 pub mod intake;
 pub mod labels;
+pub mod raw;
 pub mod split;
 
 use sha2::{Digest, Sha256};
@@ -18,9 +19,10 @@ use crate::clock::Month;
 use crate::fsx;
 
 pub use attributes::{AttributeCells, AttributeColumn, AttributeTable};
-pub use build::{Extent, build};
+pub use build::{Extent, build, is_empty_panel, last_month};
 pub use intake::{Inputs, Intake};
 pub use labels::{Snapshots, label};
+pub use raw::RawCustomer;
 pub use split::{Fold, Part, split};
 
 /// The months that the panel covers.

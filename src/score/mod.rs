@@ -1,0 +1,106 @@
+//! Batch scoring: files in, one risk per customer out.
+//!
+//! Customers are hashed into partitions and one partition is in memory at a time, so that the
+//! input need not be sorted and memory does not grow with it. What stays are ids and risks.
+
+use std::path::Path;
+
+use crate::bundle::Bundle;
+use crate::clock::Month;
+use crate::error::{Kind, Result};
+use crate::panel::{self, Extent, Inputs, Intake, Panel, Snapshots};
+use crate::source::write::{OutColumn, write_table};
+
+/// Bytes of panel and tensors that a partition may take, by estimate.
+const PARTITION_BYTES_MAX: u64 = 512 << 20;
+
+/// What a byte on disk becomes in memory: columns are compressed, and features are wider.
+const EXPANSION: u64 = 16;
+
+/// A scored customer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    pub customer_id: String,
+    pub risk: f64,
+}
+
+/// All customers, highest risk first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// None without dated sources.
+    pub as_of: Option<Month>,
+    pub rows: Vec<Scored>,
+}
+
+/// Scores all customers of the inputs at the end of `as_of`, or of the last month with data.
+pub fn score(bundle: &Bundle, inputs: &Inputs, as_of: Option<Month>) -> Result<Scores> {
+    let partitions = (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX).max(1);
+    score_in_partitions(bundle, inputs, as_of, partitions)
+}
+
+fn score_in_partitions(
+    bundle: &Bundle,
+    inputs: &Inputs,
+    as_of: Option<Month>,
+    partitions: u64,
+) -> Result<Scores> {
+    let intake = &bundle.model.intake;
+    let dated = intake.sources.iter().any(|s| s.time.is_some());
+    if as_of.is_some() && !dated {
+        return Err(Kind::Usage.msg("--as-of needs dated sources; this model has attributes only"));
+    }
+    let last = match as_of {
+        Some(month) => Some(month),
+        None if dated => Some(panel::last_month(intake, inputs)?),
+        None => None,
+    };
+    let mut rows = Vec::new();
+    for partition in 0..partitions {
+        let keep = |id: &str| hash(id) % partitions == partition;
+        let Some(panel) = build(intake, inputs, &Extent { last, keep: &keep })? else { continue };
+        let index = panel.calendar.months as usize - 1;
+        let snapshots =
+            Snapshots::unlabelled((0..panel.customers.len()).map(|customer| (customer, index)));
+        let risks = bundle.scorer.risks(&panel, &snapshots)?;
+        let scored = |(customer_id, risk)| Scored { customer_id, risk };
+        rows.extend(panel.customers.into_iter().zip(risks).map(scored));
+    }
+    if rows.is_empty() {
+        return Err(Kind::Data.msg("the input holds no customer").hint("are the files empty?"));
+    }
+    rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id)));
+    Ok(Scores { as_of: last, rows })
+}
+
+/// A partition may be empty where the whole is not.
+fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Option<Panel>> {
+    match panel::build(intake, inputs, extent) {
+        Ok(panel) => Ok(Some(panel)),
+        Err(error) if panel::is_empty_panel(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes scores as CSV or Parquet: customer_id, as_of, risk, rank (1 = highest risk), bundle_id.
+pub fn write(scores: Scores, bundle_id: &str, output: &Path) -> Result<()> {
+    let rows = scores.rows.len();
+    let as_of = scores.as_of.map(|month| month.to_string());
+    let (ids, risks) = scores.rows.into_iter().map(|row| (row.customer_id, row.risk)).unzip();
+    write_table(
+        output,
+        vec![
+            ("customer_id", OutColumn::Text(ids)),
+            ("as_of", OutColumn::MaybeText(vec![as_of; rows])),
+            ("risk", OutColumn::Number(risks)),
+            ("rank", OutColumn::Integer((1..=rows as i64).collect())),
+            ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
+        ],
+    )
+}
+
+/// FNV-1a, 64 bits: the same on every machine and in every version.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

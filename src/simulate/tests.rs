@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::clock::Month;
+use crate::config::{self, LabelSpec, Overrides, SourceSpec};
 use crate::error::Kind;
 use life::{Life, World};
 
@@ -134,4 +135,34 @@ fn the_smallest_simulation_works() {
     let summary = run(&spec, dir.path()).expect("written");
     assert_eq!((summary.customers, summary.files.len()), (1, 4));
     assert!(summary.files.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn the_preset_reads_what_is_written() {
+    for industry in Industry::ALL {
+        let path = format!("{}/configs/{industry}.toml", env!("CARGO_MANIFEST_DIR"));
+        let overrides = Overrides { sets: &[], env: &|_| None };
+        let config = config::load(Path::new(&path), &overrides).expect("a preset").config;
+        let profile = industry.market().profile();
+        let read = |source: &SourceSpec| source.columns.keys().cloned().collect::<Vec<_>>();
+        let mut written = [
+            profile.attributes.iter().map(|&(name, _)| name).chain(["signup_date"]).collect(),
+            profile.measures.iter().map(|&(name, _)| name).collect::<Vec<_>>(),
+            profile.events_labels.into_iter().chain(profile.events_numbers).collect(),
+        ];
+        for (source, written) in config.sources.iter().zip(&mut written) {
+            written.sort_unstable();
+            assert_eq!(read(source), *written, "{industry}: {}", source.name);
+        }
+        let files: Vec<_> = config.sources.iter().flat_map(|source| source.path.iter()).collect();
+        assert_eq!(files, ["customers.csv", "activity.parquet", profile.events_file]);
+        assert_eq!(config.sources[2].time.as_deref(), Some(profile.events_day));
+        let label = LabelSpec::Event {
+            source: "customers".into(),
+            column: "churn_date".into(),
+            gap: 0,
+            horizon: HORIZON_MONTHS,
+        };
+        assert_eq!((config.name.as_str(), config.label), (industry.name(), label));
+    }
 }

@@ -1,8 +1,8 @@
 //! Which device computes, chosen once, with one line that says why.
 //!
-//! burn opens `Device::default()` inside some calls, and its GPU constructors panic at the first
-//! operation when there is no adapter; so an adapter is probed here before any tensor exists, and
-//! `Chosen::burn_name` is to be put into `BURN_DEVICE` by the program's `main`.
+//! burn's GPU constructors panic at the first operation when there is no adapter, so an adapter is
+//! probed here before any tensor exists. Nothing else in the crate names a device: burn's optimizer
+//! and data loader, which open `Device::default()` behind the caller's back, are not used.
 
 use std::str::FromStr;
 
@@ -43,8 +43,6 @@ impl FromStr for Want {
 #[derive(Debug, Clone)]
 pub struct Chosen {
     pub device: Device,
-    /// The name that burn's `BURN_DEVICE` variable has for it.
-    pub burn_name: &'static str,
     /// One line for the user: which device, and why.
     pub reason: String,
 }
@@ -68,7 +66,6 @@ pub fn choose(want: Want) -> Result<Chosen> {
 fn cpu(reason: &str) -> Chosen {
     Chosen {
         device: Device::flex(),
-        burn_name: "flex",
         reason: format!("cpu (flex backend): {reason}"),
     }
 }
@@ -77,7 +74,7 @@ fn cpu(reason: &str) -> Chosen {
 #[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
 fn ndarray() -> Result<Chosen> {
     let reason = "cpu (ndarray backend): as asked".to_owned();
-    Ok(Chosen { device: Device::ndarray(), burn_name: "ndarray", reason })
+    Ok(Chosen { device: Device::ndarray(), reason })
 }
 
 #[cfg(not(feature = "ndarray"))]
@@ -112,7 +109,7 @@ fn gpu(adapters: Adapters) -> Result<Chosen> {
     if info.device_type == DeviceType::Cpu && adapters == Adapters::HardwareOnly {
         return Err(no_adapter(format!("only the software adapter {name}")));
     }
-    Ok(Chosen { device, burn_name: "wgpu", reason: format!("gpu: {name}") })
+    Ok(Chosen { device, reason: format!("gpu: {name}") })
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::config::ModelKind;
 use crate::error::Result;
-use crate::features::{FittedFeatures, snapshots_block};
+use crate::features::{Block, Encoded, FittedFeatures, StaticBlock, snapshots_block};
 use crate::panel::{Panel, Snapshots};
 use crate::seeds::Seeds;
 
@@ -20,6 +20,8 @@ pub struct Examples<'a> {
     pub panel: &'a Panel,
     pub snapshots: &'a Snapshots,
     pub features: &'a FittedFeatures,
+    /// Of the whole panel, by these features.
+    pub encoded: &'a Encoded,
     /// Rising snapshot numbers.
     pub chosen: &'a [u32],
 }
@@ -75,7 +77,7 @@ impl Resident {
     pub fn upload(examples: &Examples, kind: ModelKind, device: &Device) -> Result<Self> {
         let buckets = match kind {
             ModelKind::Mlp => vec![snapshot_bucket(examples, device)?],
-            ModelKind::Gru | ModelKind::Hybrid => customer_buckets(examples, device)?,
+            ModelKind::Gru | ModelKind::Hybrid => customer_buckets(examples, device),
         };
         Ok(Resident { buckets, snapshots: examples.chosen.len(), device: device.clone() })
     }
@@ -138,9 +140,9 @@ fn filled(rows: &[u32], size: usize, none: usize) -> Vec<u32> {
 }
 
 fn snapshot_bucket(examples: &Examples, device: &Device) -> Result<Bucket> {
-    let Examples { panel, snapshots, features, chosen } = *examples;
-    let fixed = features.encode_static(panel)?;
-    let (block, codes) = snapshots_block(features, panel, &fixed, snapshots, chosen)?;
+    let Examples { panel, snapshots, features, encoded, chosen } = *examples;
+    let fixed = &encoded.fixed;
+    let (block, codes) = snapshots_block(features, panel, fixed, snapshots, chosen)?;
     let rows = chosen.len();
     let targets = chosen.iter().map(|&s| truth(snapshots, s)).collect();
     let whole = Batch {
@@ -162,10 +164,10 @@ fn numbers(values: Vec<f32>, rows: usize, width: usize, device: &Device) -> Tens
     Tensor::from_data(TensorData::new(values, [rows, width]), device)
 }
 
-fn customer_buckets(examples: &Examples, device: &Device) -> Result<Vec<Bucket>> {
-    let Examples { panel, snapshots, features, chosen } = *examples;
-    let fixed = features.encode_static(panel)?;
-    let months = features.encode_months(panel)?.0;
+fn customer_buckets(examples: &Examples, device: &Device) -> Vec<Bucket> {
+    let Examples { panel, snapshots, encoded, chosen, .. } = *examples;
+    let fixed = &encoded.fixed;
+    let months = &encoded.months.as_ref().expect("encoded for sequence models").0;
     // Snapshots of a customer stand together; its sequence ends with the last of them.
     let groups: Vec<&[u32]> = chosen
         .chunk_by(|&a, &b| snapshots.customers[a as usize] == snapshots.customers[b as usize])
@@ -186,16 +188,16 @@ fn customer_buckets(examples: &Examples, device: &Device) -> Result<Vec<Bucket>>
             groups.iter().copied().filter(|g| (from + 1..=to).contains(&length(g))).collect();
         if !members.is_empty() {
             let to = members.iter().map(|group| length(group)).max().unwrap_or(to);
-            buckets.push(customer_bucket(examples, (&fixed, &months), (&members, to), device));
+            buckets.push(customer_bucket(examples, (fixed, months), (&members, to), device));
         }
         below = from + 1;
     }
-    Ok(buckets)
+    buckets
 }
 
 fn customer_bucket(
     examples: &Examples,
-    (fixed, months): (&crate::features::StaticBlock, &crate::features::Block),
+    (fixed, months): (&StaticBlock, &Block),
     (members, length): (&[&[u32]], usize),
     device: &Device,
 ) -> Bucket {

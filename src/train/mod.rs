@@ -9,9 +9,9 @@ mod run;
 mod schedule;
 pub mod sink;
 
-pub use loss::log_loss;
+pub use loss::{log_loss, prior_correction};
 pub use predict::{log_odds, risk};
-pub use run::{EpochRecord, Job, Progress, Start, Trained, run};
+pub use run::{EpochRecord, Job, Progress, Start, Step, Trained, run};
 pub use sink::Sink;
 
 use std::sync::Arc;

@@ -1,0 +1,142 @@
+//! The list of what a bundle holds, with a checksum of everything, itself included.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::ModelKind;
+use crate::error::{Kind, Result};
+use crate::eval::ModelMetrics;
+use crate::fsx;
+
+pub const NAME: &str = "manifest.json";
+
+/// Raised when a reader of the old format would misread the new one.
+const FORMAT_VERSION: u32 = 1;
+
+/// Largest file of a bundle that is read.
+const FILE_BYTES_MAX: u64 = 2 << 30;
+
+/// The manifest is small; a large one is an attack.
+const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+
+/// What stands in the place of the manifest's own checksum while it is computed.
+const BLANK: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Where a bundle comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    pub data_set: String,
+    pub run_id: String,
+    pub seed: u64,
+    /// Of the resolved configuration.
+    pub config_sha256: String,
+    /// Of the panel.
+    pub data_sha256: String,
+    /// The fold whose weights these are, where there are folds.
+    pub fold: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format_version: u32,
+    /// First half of the sha256 over all files' checksums.
+    pub bundle_id: String,
+    pub model: ModelKind,
+    pub code_version: String,
+    pub origin: Origin,
+    pub files: BTreeMap<String, FileEntry>,
+    pub metrics: ModelMetrics,
+    /// Sha256 of this file with zeros in this place.
+    pub manifest_sha256: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+impl Manifest {
+    pub fn new(
+        files: &[(&str, Vec<u8>)],
+        model: ModelKind,
+        origin: &Origin,
+        metrics: &ModelMetrics,
+    ) -> Self {
+        let entry = |bytes: &Vec<u8>| FileEntry {
+            sha256: fsx::sha256_hex(bytes),
+            bytes: bytes.len() as u64,
+        };
+        let files: BTreeMap<String, FileEntry> =
+            files.iter().map(|(name, bytes)| ((*name).to_owned(), entry(bytes))).collect();
+        let sums: String = files.iter().map(|(n, f)| format!("{n} {}\n", f.sha256)).collect();
+        Manifest {
+            format_version: FORMAT_VERSION,
+            bundle_id: fsx::sha256_hex(sums.as_bytes())[..32].to_owned(),
+            model,
+            code_version: env!("CARGO_PKG_VERSION").to_owned(),
+            origin: origin.clone(),
+            files,
+            metrics: metrics.clone(),
+            manifest_sha256: BLANK.to_owned(),
+        }
+    }
+
+    /// The file's bytes, with its own checksum filled in.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Kind::Internal.at(NAME).msg(error.to_string()))?;
+        let sum = fsx::sha256_hex(text.as_bytes());
+        Ok(text.replace(&field(BLANK), &field(&sum)).into_bytes())
+    }
+
+    /// Reads and checks a manifest.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(NAME);
+        let corrupt = |message: String| Kind::Corrupt.at(&path).msg(message);
+        let bytes = fsx::read_limited(&path, MANIFEST_BYTES_MAX)
+            .map_err(|error| corrupt(error.message))?;
+        let text = String::from_utf8(bytes).map_err(|_| corrupt("is not UTF-8".into()))?;
+        // The version first: a newer format may have other fields.
+        let version: Version =
+            serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
+        if version.format_version != FORMAT_VERSION {
+            let found = version.format_version;
+            return Err(corrupt(format!("has format {found}, this program reads {FORMAT_VERSION}"))
+                .hint("use the version of churn that wrote it"));
+        }
+        let manifest: Manifest =
+            serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
+        let blanked = text.replacen(&field(&manifest.manifest_sha256), &field(BLANK), 1);
+        if fsx::sha256_hex(blanked.as_bytes()) != manifest.manifest_sha256 {
+            return Err(corrupt("differs from its own checksum".into()));
+        }
+        Ok(manifest)
+    }
+
+    /// The bytes of a file, if they are those that were published.
+    pub fn checked(&self, folder: &Path, name: &str) -> Result<Vec<u8>> {
+        let path = folder.join(name);
+        let entry = self
+            .files
+            .get(name)
+            .ok_or_else(|| Kind::Corrupt.at(&path).msg("is not listed in the manifest"))?;
+        let bytes = fsx::read_limited(&path, FILE_BYTES_MAX.min(entry.bytes))
+            .map_err(|error| Kind::Corrupt.at(&path).msg(error.message))?;
+        if fsx::sha256_hex(&bytes) != entry.sha256 {
+            return Err(Kind::Corrupt.at(&path).msg("differs from its checksum in the manifest"));
+        }
+        Ok(bytes)
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format_version: u32,
+}
+
+fn field(sum: &str) -> String {
+    format!("\"manifest_sha256\": \"{sum}\"")
+}

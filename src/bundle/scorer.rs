@@ -1,0 +1,72 @@
+//! A network with its fitted features: panel in, risks out.
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::Model;
+use crate::config::ModelKind;
+use crate::error::Result;
+use crate::features::{Encoded, FittedFeatures};
+use crate::nn::Network;
+use crate::nn::params::{self, Parameters};
+use crate::panel::{Panel, Snapshots};
+use crate::seeds::Seeds;
+use crate::tensors::{Examples, Resident};
+use crate::train::{log_odds, risk};
+
+/// Rows in one pass through the network.
+const BATCH_ROWS: usize = 512;
+
+pub struct Scorer {
+    kind: ModelKind,
+    network: Network,
+    features: FittedFeatures,
+    log_odds_shift: f32,
+    device: Device,
+}
+
+impl Scorer {
+    /// Puts the parameters on the device.
+    pub fn new(
+        model: &Model,
+        features: FittedFeatures,
+        parameters: &Parameters,
+        device: &Device,
+    ) -> Result<Self> {
+        let fresh = model.architecture.init(&Seeds::new(0), device);
+        Ok(Scorer {
+            kind: model.architecture.kind,
+            network: params::load(fresh, parameters)?.valid(),
+            features,
+            log_odds_shift: model.log_odds_shift,
+            device: device.clone(),
+        })
+    }
+
+    /// The risk of each snapshot, in their order.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind) if the panel has other columns than the model.
+    pub fn risks(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Vec<f64>> {
+        let chosen: Vec<u32> = (0..snapshots.len() as u32).collect();
+        let encoded = Encoded::new(&self.features, panel, &[self.kind])?;
+        let examples = Examples {
+            panel,
+            snapshots,
+            features: &self.features,
+            encoded: &encoded,
+            chosen: &chosen,
+        };
+        let data = Resident::upload(&examples, self.kind, &self.device)?;
+        let found = log_odds(&self.network, &data, BATCH_ROWS);
+        Ok(found.into_iter().map(|x| risk(x + self.log_odds_shift)).collect())
+    }
+
+    /// Golden rows of some customers, each with its history up to a calendar month.
+    pub fn golden(&self, panel: &Panel, places: &[(usize, usize)], model: &Model) -> Result<Vec<super::GoldenRow>> {
+        let raw: Vec<_> = places.iter().map(|&(customer, month)| panel.raw(customer, month)).collect();
+        let risks = super::golden::score(&raw, self, model)?;
+        let row = |(customer, risk)| super::GoldenRow { risk, customer };
+        Ok(raw.into_iter().zip(risks).map(row).collect())
+    }
+}

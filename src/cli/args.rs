@@ -1,0 +1,157 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::clock::Month;
+use crate::config::{self, Overrides, Resolved};
+use crate::error::{Kind, Result};
+
+/// From raw customer data to a retention decision.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    before_help = "Example: churn quickstart",
+    after_help = "Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad data, config or artifact, \
+                  4 a check was not passed, 5 environment (device, disk), 130/143 stopped by signal."
+)]
+pub struct Args {
+    /// Say more on stderr.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Simulate a small telecom, train all models on it, evaluate, export and score.
+    #[command(before_help = "Example: churn quickstart --out runs/first")]
+    Quickstart(QuickstartArgs),
+    /// Write a data set with known true churn hazards.
+    #[command(before_help = "Example: churn simulate telecom --customers 50000 --months 36 --out data/telecom")]
+    Simulate(SimulateArgs),
+    /// Run the declared data quality rules.
+    #[command(before_help = "Example: churn check configs/telecom.toml")]
+    Check(CheckArgs),
+    /// Train, evaluate and export every declared model.
+    #[command(before_help = "Example: churn train configs/telecom.toml --device auto\n         churn train configs/telecom.toml --out runs/a --resume")]
+    Train(TrainArgs),
+    /// Score customers with a bundle.
+    #[command(before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv")]
+    Score(ScoreArgs),
+    /// Look at a configuration.
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print every value and where it came from.
+    #[command(before_help = "Example: churn config show configs/telecom.toml --set train.patience=3")]
+    Show(ConfigArgs),
+    /// Print the JSON Schema, for editors.
+    #[command(before_help = "Example: churn config schema > churn.schema.json")]
+    Schema,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ConfigArgs {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Override a value: a.b=c. May be repeated.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// Resolves defaults, file, environment and flags.
+    pub fn load(&self) -> Result<Resolved> {
+        self.load_with(&[])
+    }
+
+    /// Like [`ConfigArgs::load`] with further overrides.
+    pub fn load_with(&self, more: &[(String, String)]) -> Result<Resolved> {
+        let mut sets = Vec::new();
+        for set in &self.sets {
+            let (path, value) = set.split_once('=').ok_or_else(|| {
+                Kind::Usage.msg(format!("--set {set} has no `=`")).hint("write --set a.b=value")
+            })?;
+            sets.push((path.to_owned(), value.to_owned()));
+        }
+        sets.extend_from_slice(more);
+        let env = |name: &str| std::env::var(name).ok();
+        config::load(&self.config, &Overrides { sets: &sets, env: &env })
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct QuickstartArgs {
+    /// Folder to make; runs/<id> if left out.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// auto, gpu, cpu or ndarray.
+    #[arg(long)]
+    pub device: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct SimulateArgs {
+    /// telecom, saas or finance.
+    pub industry: String,
+    #[arg(long, default_value_t = 20_000)]
+    pub customers: u32,
+    #[arg(long, default_value_t = 36)]
+    pub months: u32,
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder to fill.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to write the findings as JSON.
+    #[arg(long, default_value = "quality.json")]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Run folder to make; runs/<id> if left out.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Go on with the run in --out, or with the newest run of this configuration.
+    #[arg(long)]
+    pub resume: bool,
+    /// auto, gpu, cpu or ndarray; also CHURN_DEVICE or train.device.
+    #[arg(long)]
+    pub device: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ScoreArgs {
+    /// Bundle folder of a run.
+    #[arg(long)]
+    pub bundle: PathBuf,
+    /// Folder with the same tables as in training, or one file per source.
+    #[arg(long, required = true, num_args = 1..)]
+    pub input: Vec<PathBuf>,
+    /// File to write: .csv or .parquet.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Score at the end of this month (2024-06); the last month with data if left out.
+    #[arg(long)]
+    pub as_of: Option<Month>,
+    /// auto, gpu, cpu or ndarray.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}

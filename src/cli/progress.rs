@@ -1,0 +1,56 @@
+//! How a training looks while it runs: a bar on a terminal, a line per epoch elsewhere.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::train::{EpochRecord, Progress, Step};
+
+pub struct Bar {
+    name: String,
+    bar: Option<ProgressBar>,
+    epoch: String,
+}
+
+impl Bar {
+    pub fn new(name: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = "{prefix:>10} {wide_bar} {pos}/{len} steps, {per_sec}, ETA {eta}, {msg}";
+            let style = ProgressStyle::with_template(style).expect("the template is valid");
+            ProgressBar::new(0).with_style(style).with_prefix(name.to_owned())
+        });
+        Bar { name: name.to_owned(), bar, epoch: String::new() }
+    }
+}
+
+impl Progress for Bar {
+    fn step(&mut self, at: Step) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(at.steps_max);
+            bar.set_position(at.step);
+            if let Some(loss) = at.loss {
+                bar.set_message(format!("loss {loss:.4}{}", self.epoch));
+            }
+        }
+    }
+
+    fn epoch(&mut self, record: &EpochRecord, epochs_max: u32) {
+        let EpochRecord { epoch, train_loss, validation_log_loss, .. } = record;
+        self.epoch = format!(", validation {validation_log_loss:.4}");
+        if self.bar.is_none() {
+            let name = &self.name;
+            tracing::info!(
+                "{name} epoch {epoch}/{epochs_max}: train loss {train_loss:.5}, \
+                 validation log loss {validation_log_loss:.5}"
+            );
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

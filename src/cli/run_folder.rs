@@ -1,0 +1,58 @@
+//! Where a run lies, and how it is found again.
+
+use std::path::{Path, PathBuf};
+
+use crate::clock::{Clock, format_day};
+use crate::error::{Kind, Result};
+use crate::train::Start;
+
+const RUNS: &str = "runs";
+
+/// The folder of a run that is about to begin or to go on.
+pub struct RunFolder {
+    pub path: PathBuf,
+    pub id: String,
+    pub start: Start,
+}
+
+/// Finds or names the folder. `stem` is what all runs of this configuration share.
+///
+/// # Errors
+/// [`Kind::Usage`] if a fresh run would mix with what is there, or there is nothing to resume.
+pub fn locate(out: Option<&Path>, start: Start, stem: &str, clock: &dyn Clock) -> Result<RunFolder> {
+    let path = match (out, start) {
+        (Some(out), _) => out.to_path_buf(),
+        (None, Start::Fresh) => Path::new(RUNS).join(format!("{}-{stem}", stamp(clock))),
+        (None, Start::Resume) => newest(stem)?,
+    };
+    if start == Start::Fresh && has_files(&path) {
+        return Err(Kind::Usage
+            .at(&path)
+            .msg("is not empty")
+            .hint("go on with --resume, or choose another --out"));
+    }
+    let id = path.file_name().map_or_else(|| stem.to_owned(), |n| n.to_string_lossy().into_owned());
+    Ok(RunFolder { path, id, start })
+}
+
+/// `20240331-142501`, UTC.
+fn stamp(clock: &dyn Clock) -> String {
+    let seconds = clock.unix_seconds();
+    let (day, rest) = (seconds / 86_400, seconds % 86_400);
+    let date = format_day(day as i32).replace('-', "");
+    format!("{date}-{:02}{:02}{:02}", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+fn newest(stem: &str) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(RUNS).into_iter().flatten().flatten().map(|e| e.path());
+    let of_stem = |path: &PathBuf| path.to_string_lossy().ends_with(&format!("-{stem}"));
+    entries.filter(of_stem).max().ok_or_else(|| {
+        Kind::Usage
+            .msg(format!("there is no run `{RUNS}/*-{stem}` to resume"))
+            .hint("start it without --resume, or name its folder with --out")
+    })
+}
+
+fn has_files(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}
