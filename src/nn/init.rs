@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use rand_distr::{Distribution, Normal, Uniform};
 
 use super::Network;
+use super::params::replace;
 use crate::seeds::Seeds;
 
 /// Standard deviation of fresh embeddings: small, so that a category starts as a slight shift.
@@ -41,8 +42,9 @@ impl ModuleMapper for Randomise {
         let [rows, columns] = match shape.as_slice() {
             [rows, columns] => [*rows, *columns],
             _ if within("LayerNorm") => return param, // Ones and zeros, as they are.
-            _ => {
-                return param.map(|old| Tensor::zeros_like(&old).require_grad());
+            shape => {
+                let zeros = vec![0.0f32; shape.iter().product()];
+                return replace(param, TensorData::new(zeros, shape.to_vec()));
             }
         };
         let mut rng = self.seeds.stream(&name, 0);
@@ -55,7 +57,6 @@ impl ModuleMapper for Randomise {
             let law = Uniform::new_inclusive(-bound, bound).expect("a positive bound");
             (0..rows * columns).map(|_| law.sample(&mut rng)).collect()
         };
-        let data = TensorData::new(values, [rows, columns]);
-        param.map(|old| Tensor::from_data(data, &old.device()).require_grad())
+        replace(param, TensorData::new(values, [rows, columns]))
     }
 }

@@ -83,6 +83,14 @@ pub fn from_safetensors(bytes: &[u8], path: &Path) -> Result<Parameters> {
     file.tensors().into_iter().map(read).collect()
 }
 
+/// A parameter with new values on the same device, tracked if it was.
+pub(super) fn replace<const D: usize>(param: Param<Tensor<D>>, data: TensorData) -> Param<Tensor<D>> {
+    param.map(|old| {
+        let tracked = old.is_require_grad();
+        Tensor::from_data(data, &old.device()).set_require_grad(tracked)
+    })
+}
+
 struct Collect {
     path: Vec<String>,
     found: Parameters,
@@ -127,11 +135,7 @@ impl ModuleMapper for Load<'_> {
         match self.from.get(&name) {
             Some(tensor) if tensor.shape == shape.as_slice() => {
                 self.used += 1;
-                let data = TensorData::new(tensor.values.clone(), tensor.shape.clone());
-                param.map(|old| {
-                    let tracked = old.is_require_grad();
-                    Tensor::from_data(data, &old.device()).set_require_grad(tracked)
-                })
+                replace(param, TensorData::new(tensor.values.clone(), tensor.shape.clone()))
             }
             Some(tensor) => {
                 self.wrong = Some(format!(

@@ -35,6 +35,7 @@ pub fn check(path: &Path, limits: &Limits) -> Result<CsvShape> {
         let first_line = state.line + 1;
         let Some(record) = state.record(&mut reader)? else { break };
         if record.is_empty() && header.len() > 1 {
+            state.rows_are_lines = false;
             continue; // A blank line; polars skips it too.
         }
         rows += 1;

@@ -103,9 +103,12 @@ impl<'a> FileReader<'a> {
             }
         }
         let hive = |name: &str| file.hive.iter().any(|(key, _)| key == name);
+        // A name may be wanted twice, e.g. as a feature and as the time; polars selects it once.
+        let mut named = vec![key];
         let mut select: Vec<Expr> = vec![col(key)];
         for name in wanted.iter().map(|w| w.name.as_str()) {
-            if !hive(name) && name != key {
+            if !hive(name) && !named.contains(&name) {
+                named.push(name);
                 select.push(col(name));
             }
         }

@@ -4,16 +4,15 @@ use burn::tensor::Tensor;
 
 use crate::config::TrainSpec;
 use crate::config::model::Loss;
+use crate::tensors::Batch;
 
-/// Mean loss over the labelled months of a batch: log-odds, targets and weights `[B, T, 1]` to
-/// `[1]`. Stable for large log-odds: max(x, 0) - x y + log(1 + exp(-|x|)).
-pub fn batch_loss(
-    log_odds: Tensor<3>,
-    targets: Tensor<3>,
-    weights: Tensor<3>,
-    spec: &TrainSpec,
-) -> Tensor<1> {
-    let labelled = weights.clone().sum().clamp_min(1.0);
+/// Loss of a batch, `[1]`, from log-odds `[B, T, 1]`: the sum over its labelled months divided by
+/// `per_batch`, the labelled months of an average batch. Divided by its own count, a batch of
+/// short histories would weigh its months more than one of long histories, and short histories
+/// are those of customers who left. Stable for large log-odds:
+/// max(x, 0) - x y + log(1 + exp(-|x|)).
+pub fn batch_loss(log_odds: Tensor<3>, batch: &Batch, per_batch: f64, spec: &TrainSpec) -> Tensor<1> {
+    let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
     let softplus = log_odds.clone().abs().neg().exp().log1p();
     let cross_entropy = log_odds.clone().clamp_min(0.0) - log_odds * targets.clone() + softplus;
     let per_month = match spec.loss {
@@ -25,7 +24,7 @@ pub fn batch_loss(
         }
     };
     let weights = weights * (targets * (spec.positive_weight - 1.0) + 1.0);
-    (per_month * weights).sum() / labelled
+    (per_month * weights).sum() / per_batch
 }
 
 /// The log-odds that a loss with weighted positives learns are too high by log(weight)

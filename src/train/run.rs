@@ -196,8 +196,9 @@ impl<'a> Trainer<'a> {
         let job = self.job;
         let batches = job.train.epoch(&job.seeds, self.state.epoch, self.batch_rows());
         let steps_max = batches.len() as u64 * u64::from(job.spec.epochs_max);
-        for (bucket, rows) in batches.iter().skip(self.state.batch as usize) {
-            self.step(*bucket, rows, schedule::rate(job.spec, self.state.steps, steps_max));
+        let per_batch = job.train.snapshots as f64 / batches.len() as f64;
+        for batch in batches.iter().skip(self.state.batch as usize) {
+            self.step(batch, per_batch, schedule::rate(job.spec, self.state.steps, steps_max));
             let at_log = self.state.steps.is_multiple_of(u64::from(job.spec.log_steps.max(1)));
             let stop = job.stop.requested();
             let every = u64::from(job.spec.checkpoint_steps);
@@ -228,13 +229,12 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn step(&mut self, bucket: usize, rows: &[u32], rate: f64) {
+    fn step(&mut self, (bucket, rows): &(usize, Vec<u32>), per_batch: f64, rate: f64) {
         let job = self.job;
         // Dropout masks are a function of the step, so that a resumed training draws the same.
         job.device.seed(job.seeds.number("dropout", self.state.steps));
-        let batch = job.train.batch(bucket, rows).tracked();
-        let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
-        let loss = loss::batch_loss(self.network.forward(&batch), targets, weights, job.spec);
+        let batch = job.train.batch(*bucket, rows).tracked();
+        let loss = loss::batch_loss(self.network.forward(&batch), &batch, per_batch, job.spec);
         let gradients = loss.backward();
         let rate = rate * self.state.rate_scale;
         self.network = self.optimizer.step(self.network.clone(), gradients, rate, job.spec);
