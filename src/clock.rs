@@ -172,7 +172,11 @@ mod tests {
             assert_eq!(format_day(days), text);
         }
         for days in (-800_000..800_000).step_by(331) {
-            assert_eq!(parse_day(&format_day(days)), Some(days).filter(|_| format_day(days).len() == 10 && !format_day(days).starts_with('-')));
+            assert_eq!(
+                parse_day(&format_day(days)),
+                Some(days)
+                    .filter(|_| format_day(days).len() == 10 && !format_day(days).starts_with('-'))
+            );
         }
     }
 

@@ -1,1 +1,9 @@
+//! The integration tests: one binary, since every link holds polars and wgpu.
 
+mod bad_input;
+mod bundle;
+mod common;
+mod device;
+mod resume;
+mod tidy;
+mod tracking;

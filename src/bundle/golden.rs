@@ -27,9 +27,8 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<GoldenRow>> {
     lines
         .enumerate()
         .map(|(at, line)| {
-            serde_json::from_slice(line).map_err(|error| {
-                Kind::Corrupt.at(path).line(at as u64 + 1).msg(error.to_string())
-            })
+            serde_json::from_slice(line)
+                .map_err(|error| Kind::Corrupt.at(path).line(at as u64 + 1).msg(error.to_string()))
         })
         .collect()
 }

@@ -96,16 +96,18 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let corrupt = |message: String| Kind::Corrupt.at(&path).msg(message);
-        let bytes = fsx::read_limited(&path, MANIFEST_BYTES_MAX)
-            .map_err(|error| corrupt(error.message))?;
+        let bytes =
+            fsx::read_limited(&path, MANIFEST_BYTES_MAX).map_err(|error| corrupt(error.message))?;
         let text = String::from_utf8(bytes).map_err(|_| corrupt("is not UTF-8".into()))?;
         // The version first: a newer format may have other fields.
         let version: Version =
             serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
         if version.format_version != FORMAT_VERSION {
             let found = version.format_version;
-            return Err(corrupt(format!("has format {found}, this program reads {FORMAT_VERSION}"))
-                .hint("use the version of churn that wrote it"));
+            return Err(corrupt(format!(
+                "has format {found}, this program reads {FORMAT_VERSION}"
+            ))
+            .hint("use the version of churn that wrote it"));
         }
         let manifest: Manifest =
             serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;

@@ -22,8 +22,8 @@ use crate::error::{Kind, Result};
 use crate::eval::ModelMetrics;
 use crate::features::FittedFeatures;
 use crate::fsx;
-use crate::nn::params::{self, Parameters};
 use crate::nn::Architecture;
+use crate::nn::params::{self, Parameters};
 use crate::panel::Intake;
 
 pub use golden::{GOLDEN_ROWS, GoldenRow};

@@ -63,8 +63,14 @@ impl Scorer {
     }
 
     /// Golden rows of some customers, each with its history up to a calendar month.
-    pub fn golden(&self, panel: &Panel, places: &[(usize, usize)], model: &Model) -> Result<Vec<super::GoldenRow>> {
-        let raw: Vec<_> = places.iter().map(|&(customer, month)| panel.raw(customer, month)).collect();
+    pub fn golden(
+        &self,
+        panel: &Panel,
+        places: &[(usize, usize)],
+        model: &Model,
+    ) -> Result<Vec<super::GoldenRow>> {
+        let raw: Vec<_> =
+            places.iter().map(|&(customer, month)| panel.raw(customer, month)).collect();
         let risks = super::golden::score(&raw, self, model)?;
         let row = |(customer, risk)| super::GoldenRow { risk, customer };
         Ok(raw.into_iter().zip(risks).map(row).collect())

@@ -30,16 +30,22 @@ pub enum Verb {
     #[command(before_help = "Example: churn quickstart --out runs/first")]
     Quickstart(QuickstartArgs),
     /// Write a data set with known true churn hazards.
-    #[command(before_help = "Example: churn simulate telecom --customers 50000 --months 36 --out data/telecom")]
+    #[command(
+        before_help = "Example: churn simulate telecom --customers 50000 --months 36 --out data/telecom"
+    )]
     Simulate(SimulateArgs),
     /// Run the declared data quality rules.
     #[command(before_help = "Example: churn check configs/telecom.toml")]
     Check(CheckArgs),
     /// Train, evaluate and export every declared model.
-    #[command(before_help = "Example: churn train configs/telecom.toml --device auto\n         churn train configs/telecom.toml --out runs/a --resume")]
+    #[command(
+        before_help = "Example: churn train configs/telecom.toml --device auto\n         churn train configs/telecom.toml --out runs/a --resume"
+    )]
     Train(TrainArgs),
     /// Score customers with a bundle.
-    #[command(before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv")]
+    #[command(
+        before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
+    )]
     Score(ScoreArgs),
     /// Look at a configuration.
     Config {
@@ -51,7 +57,9 @@ pub enum Verb {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Print every value and where it came from.
-    #[command(before_help = "Example: churn config show configs/telecom.toml --set train.patience=3")]
+    #[command(
+        before_help = "Example: churn config show configs/telecom.toml --set train.patience=3"
+    )]
     Show(ConfigArgs),
     /// Print the JSON Schema, for editors.
     #[command(before_help = "Example: churn config schema > churn.schema.json")]

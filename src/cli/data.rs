@@ -81,7 +81,11 @@ impl Data {
         let of = |fold: &Fold| {
             let members = fold.members(part);
             let churned = members.iter().filter(|&&s| self.snapshots.churned[s as usize]).count();
-            format!("{} ({:.2} % churn)", members.len(), 100.0 * churned as f64 / members.len() as f64)
+            format!(
+                "{} ({:.2} % churn)",
+                members.len(),
+                100.0 * churned as f64 / members.len() as f64
+            )
         };
         match self.folds.as_slice() {
             [one] => of(one),

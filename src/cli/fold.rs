@@ -58,7 +58,6 @@ pub struct NetworkResult {
     pub architecture: Architecture,
     pub parameters: Parameters,
     pub history: Vec<EpochRecord>,
-    pub best_epoch: u64,
 }
 
 impl Session<'_> {
@@ -90,13 +89,13 @@ impl Session<'_> {
         for (&snapshot, log_odds) in chosen.iter().zip(found) {
             risks[snapshot as usize] = train::risk(log_odds + shift);
         }
-        let Trained { parameters, history, best_epoch, seconds, .. } = trained;
+        let Trained { parameters, history, seconds, .. } = trained;
         Ok(ModelResult {
             name: kind.name(),
             risks,
             seconds,
             parameters: params::count(&parameters),
-            network: Some(NetworkResult { architecture, parameters, history, best_epoch }),
+            network: Some(NetworkResult { architecture, parameters, history }),
         })
     }
 
@@ -106,12 +105,15 @@ impl Session<'_> {
         let validating = fitted.fold.members(Part::Validation);
         let churned: Vec<bool> =
             validating.iter().map(|&s| snapshots.churned[s as usize]).collect();
+        let training = fitted.fold.members(Part::Train);
+        let leavers = training.iter().filter(|&&s| snapshots.churned[s as usize]).count();
         let seed_index = fitted.fold.number.map_or(0, |number| u64::from(number) + 1);
         let identity = format!("{} {} {name}", self.config_sha256, self.data.sha256);
         let job = Job {
             architecture,
             spec: &self.config.train,
-            train: &self.upload(fitted, kind, &fitted.fold.members(Part::Train))?,
+            train: &self.upload(fitted, kind, &training)?,
+            train_rate: leavers as f64 / training.len() as f64,
             validation: &self.upload(fitted, kind, &validating)?,
             validation_churned: &churned,
             seeds: Seeds::new(self.config.seed).child(kind.name(), seed_index),

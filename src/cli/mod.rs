@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     match run(args.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::complain(&error);
             ExitCode::from(exit_code(&error))
         }
     }

@@ -31,6 +31,11 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// The last words of a failed run, on stderr.
+pub fn complain(error: &anyhow::Error) {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+}
+
 /// What a simulation made, and the best that any model could reach on it.
 pub fn simulated(summary: &Summary) -> String {
     let mut text = format!(

@@ -26,8 +26,12 @@ const OVERRIDES: [(&str, &str); 3] =
     [("train.epochs_max", "12"), ("train.patience", "4"), ("train.batch_customers", "128")];
 
 pub fn run(context: &Context, args: &QuickstartArgs) -> Result<()> {
-    let folder =
-        run_folder::locate(args.out.as_deref(), Start::Fresh, "quickstart", context.clock.as_ref())?;
+    let folder = run_folder::locate(
+        args.out.as_deref(),
+        Start::Fresh,
+        "quickstart",
+        context.clock.as_ref(),
+    )?;
     let out = &folder.path;
     let (data, config_file) = (out.join("data"), out.join("telecom.toml"));
     let spec = SimulateSpec {

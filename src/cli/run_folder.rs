@@ -19,7 +19,12 @@ pub struct RunFolder {
 ///
 /// # Errors
 /// [`Kind::Usage`] if a fresh run would mix with what is there, or there is nothing to resume.
-pub fn locate(out: Option<&Path>, start: Start, stem: &str, clock: &dyn Clock) -> Result<RunFolder> {
+pub fn locate(
+    out: Option<&Path>,
+    start: Start,
+    stem: &str,
+    clock: &dyn Clock,
+) -> Result<RunFolder> {
     let path = match (out, start) {
         (Some(out), _) => out.to_path_buf(),
         (None, Start::Fresh) => Path::new(RUNS).join(format!("{}-{stem}", stamp(clock))),

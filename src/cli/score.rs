@@ -16,8 +16,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         files => Inputs::matched(files, intake)?,
     };
     let scores = score::score(&bundle, &inputs, args.as_of)?;
-    let (rows, as_of) = (scores.rows.len(), scores.as_of);
+    let (rows, gone, as_of) = (scores.rows.len(), scores.gone, scores.as_of);
     score::write(scores, &bundle.manifest.bundle_id, &args.output)?;
     let when = as_of.map_or(String::new(), |month| format!(" at the end of {month}"));
-    output::print(&format!("{rows} customers scored{when}: {}", args.output.display()))
+    let left = if gone > 0 { format!(", {gone} had left before") } else { String::new() };
+    output::print(&format!("{rows} customers scored{when}{left}: {}", args.output.display()))
 }

@@ -8,8 +8,8 @@ use super::args::TrainArgs;
 use super::context::{Context, catch_signals};
 use super::data::{self, Data};
 use super::fold::{FoldResult, ModelResult, NetworkResult, Session};
-use super::run_folder::{self, RunFolder};
 use super::output;
+use super::run_folder::{self, RunFolder};
 use crate::bundle::{self, Contents, GOLDEN_ROWS, Model, Origin, Scorer};
 use crate::clock::Clock;
 use crate::config::Resolved;
@@ -134,7 +134,8 @@ fn evaluate(resolved: &Resolved, data: &Data, folds: &[FoldResult]) -> RunMetric
         entry.parameters = Some(model.parameters);
         let epochs: Vec<f64> =
             all().filter_map(|m| m.network.as_ref()).map(|n| n.history.len() as f64).collect();
-        entry.epochs = (!epochs.is_empty()).then(|| epochs.iter().sum::<f64>() / epochs.len() as f64);
+        entry.epochs =
+            (!epochs.is_empty()).then(|| epochs.iter().sum::<f64>() / epochs.len() as f64);
         run.models.insert(model.name.to_owned(), entry);
     }
     run
@@ -258,10 +259,8 @@ fn write_report(outcome: &Outcome, bundle_id: &str) -> Result<String> {
         }
         scores.push((model.name, labels, risks));
     }
-    let scores: Vec<ModelScores> = scores
-        .iter()
-        .map(|(name, labels, risks)| ModelScores { name, labels, risks })
-        .collect();
+    let scores: Vec<ModelScores> =
+        scores.iter().map(|(name, labels, risks)| ModelScores { name, labels, risks }).collect();
     let quality: Vec<QualityLine> = findings.findings.iter().map(quality_line).collect();
     report::render(&ReportInput {
         title: &resolved.config.name,

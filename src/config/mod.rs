@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use model::{EvalSpec, FeatureSpec, GruSpec, MlpSpec, ModelKind, Models, TrainSpec};
 pub use resolve::{Origin, Overrides, Resolved, load};
 pub use schema::{
-    Absent, Aggregation, Check, CheckRule, ColumnSpec, ColumnType, DataSpec, EventMeasure, LabelSpec, OnBad,
-    PanelSpec, PanelStart, Paths, Severity, SourceKind, SourceSpec, SplitSpec, Format,
+    Absent, Aggregation, Check, CheckRule, ColumnSpec, ColumnType, DataSpec, EventMeasure, Format,
+    LabelSpec, OnBad, PanelSpec, PanelStart, Paths, Severity, SourceKind, SourceSpec, SplitSpec,
 };
 
 /// A whole training configuration.

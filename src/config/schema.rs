@@ -25,7 +25,12 @@ pub struct DataSpec {
 
 impl Default for DataSpec {
     fn default() -> Self {
-        Self { root: ".".into(), key: "customer_id".into(), columns_max: 4096, cell_bytes_max: 65_536 }
+        Self {
+            root: ".".into(),
+            key: "customer_id".into(),
+            columns_max: 4096,
+            cell_bytes_max: 65_536,
+        }
     }
 }
 
@@ -214,10 +219,7 @@ pub enum PanelStart {
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LabelSpec {
     /// One label per customer, 0 or 1, at the panel's last month.
-    Column {
-        source: String,
-        column: String,
-    },
+    Column { source: String, column: String },
     /// A table of (customer, as-of month, label) and, if it has one, split.
     Snapshots {
         path: String,

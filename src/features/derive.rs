@@ -86,7 +86,10 @@ impl Layout {
 }
 
 /// The column behind a (table, column) pair.
-pub fn column(panel: &Panel, (table, column): (usize, usize)) -> (&AttributeTable, &AttributeColumn) {
+pub fn column(
+    panel: &Panel,
+    (table, column): (usize, usize),
+) -> (&AttributeTable, &AttributeColumn) {
     let table = &panel.attributes[table];
     (table, &table.columns[column])
 }
@@ -104,7 +107,8 @@ pub fn month(panel: &Panel, layout: &Layout, customer: usize, since: usize, out:
         out[at] = level(0);
         out[at + 1] = if since > 0 { level(0) - level(1) } else { f32::NAN };
         out[at + 2] = level(0) - mean((1..=DELTA_MONTHS.min(since)).map(level));
-        let silent = (0..=since).take_while(|&back| !(level(back) != 0.0 && level(back).is_finite()));
+        let silent =
+            (0..=since).take_while(|&back| !(level(back) != 0.0 && level(back).is_finite()));
         out[at + 3] = silent.count() as f32;
         at += MONTHLY.len();
     }
@@ -123,7 +127,9 @@ pub fn month(panel: &Panel, layout: &Layout, customer: usize, since: usize, out:
         let (table, column) = column(panel, place);
         out[at] = match (table.version(customer, now), &column.cells) {
             (Some(version), AttributeCells::Number(cells)) => cells[version],
-            (Some(version), AttributeCells::Date(cells)) => months_since(cells[version], now, panel),
+            (Some(version), AttributeCells::Date(cells)) => {
+                months_since(cells[version], now, panel)
+            }
             _ => f32::NAN,
         };
         at += 1;
@@ -159,7 +165,8 @@ pub fn windows(panel: &Panel, months: &[u32], place: (usize, usize), out: &mut [
 
 /// mean, min, max, standard deviation and least-squares slope per month, in one pass.
 fn aggregate(values: impl Iterator<Item = f32>, out: &mut [f32]) {
-    let (mut n, mut sum, mut sum_sq, mut sum_t, mut sum_tt, mut sum_tx) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+    let (mut n, mut sum, mut sum_sq, mut sum_t, mut sum_tt, mut sum_tx) =
+        (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
     let (mut min, mut max) = (f32::NAN, f32::NAN);
     for (t, x) in values.enumerate().filter(|(_, x)| !x.is_nan()) {
         (min, max) = (min.min(x), max.max(x));

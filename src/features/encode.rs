@@ -58,7 +58,10 @@ impl FittedFeatures {
     pub fn encode_static(&self, panel: &Panel) -> Result<StaticBlock> {
         let layout = self.check(panel)?;
         let customers = panel.customers.len();
-        let mut numbers = Block { values: vec![0.0; customers * self.static_width()], width: self.static_width() };
+        let mut numbers = Block {
+            values: vec![0.0; customers * self.static_width()],
+            width: self.static_width(),
+        };
         let mut raw = vec![0.0; layout.static_numbers.len()];
         for customer in 0..customers {
             for (value, &at) in raw.iter_mut().zip(&layout.static_numbers) {

@@ -137,7 +137,13 @@ pub fn fit(
         spec: spec.clone(),
         measures: panel.measures.clone(),
         static_numbers: fit_static(panel, &layout, &customers, spec),
-        static_categories: fit_categories(panel, &layout.static_categories, &places, spec, spec.category_values_max),
+        static_categories: fit_categories(
+            panel,
+            &layout.static_categories,
+            &places,
+            spec,
+            spec.category_values_max,
+        ),
         month_numbers: fit_numbers(month_names, &months, spec, |place, out: &mut Vec<f32>| {
             out.resize(month_width, 0.0);
             derive::month(panel, &layout, place.0, place.1, out);

@@ -32,7 +32,9 @@ impl Trunk {
         Trunk {
             embeddings,
             input: LinearConfig::new(inputs, spec.width).init(device),
-            blocks: (0..spec.blocks).map(|_| Residual::new(spec.width, spec.dropout, device)).collect(),
+            blocks: (0..spec.blocks)
+                .map(|_| Residual::new(spec.width, spec.dropout, device))
+                .collect(),
             norm: LayerNormConfig::new(spec.width).init(device),
         }
     }
@@ -49,7 +51,8 @@ impl Trunk {
             }
         }
         let joined = if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) };
-        let hidden = self.blocks.iter().fold(self.input.forward(joined), |x, block| block.forward(x));
+        let hidden =
+            self.blocks.iter().fold(self.input.forward(joined), |x, block| block.forward(x));
         relu(self.norm.forward(hidden))
     }
 }

@@ -41,8 +41,8 @@ impl GruLayer {
         let [months, rows, inputs] = x.dims();
         let gates = self.input_weight.dims()[1];
         let flat = x.reshape([months * rows, inputs]);
-        let projected = flat.matmul(self.input_weight.val())
-            + self.input_bias.val().unsqueeze::<2>();
+        let projected =
+            flat.matmul(self.input_weight.val()) + self.input_bias.val().unsqueeze::<2>();
         let start = Tensor::zeros([rows, gates / 3], &projected.device());
         gru_sequence(
             projected.reshape([months, rows, gates]),
@@ -65,7 +65,9 @@ impl GruStack {
         let spec = &architecture.gru;
         let inputs = |layer: usize| if layer == 0 { architecture.months } else { spec.hidden };
         GruStack {
-            layers: (0..spec.layers).map(|l| GruLayer::new(inputs(l), spec.hidden, device)).collect(),
+            layers: (0..spec.layers)
+                .map(|l| GruLayer::new(inputs(l), spec.hidden, device))
+                .collect(),
             dropout: DropoutConfig::new(spec.dropout).init(),
         }
     }

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use rand_distr::{Distribution, Normal, Uniform};
 
 use super::Network;
-use super::params::replace;
+use super::params::{name, replace};
 use crate::seeds::Seeds;
 
 /// Standard deviation of fresh embeddings: small, so that a category starts as a slight shift.
@@ -36,7 +36,7 @@ impl ModuleMapper for Randomise {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.join(".");
+        let name = name(&self.path);
         let within = |container: &str| self.containers.iter().any(|c| c.contains(container));
         let shape = param.lazy_shape();
         let [rows, columns] = match shape.as_slice() {

@@ -83,8 +83,16 @@ pub fn from_safetensors(bytes: &[u8], path: &Path) -> Result<Parameters> {
     file.tensors().into_iter().map(read).collect()
 }
 
+/// The path without its first step, which is the variant of [`Network`].
+pub(super) fn name(path: &[String]) -> String {
+    path[1..].join(".")
+}
+
 /// A parameter with new values on the same device, tracked if it was.
-pub(super) fn replace<const D: usize>(param: Param<Tensor<D>>, data: TensorData) -> Param<Tensor<D>> {
+pub(super) fn replace<const D: usize>(
+    param: Param<Tensor<D>>,
+    data: TensorData,
+) -> Param<Tensor<D>> {
     param.map(|old| {
         let tracked = old.is_require_grad();
         Tensor::from_data(data, &old.device()).set_require_grad(tracked)
@@ -109,7 +117,7 @@ impl ModuleVisitor for Collect {
         let tensor = param.val();
         let shape = tensor.dims().to_vec();
         let values = tensor.into_data().try_into_vec_as::<f32>().expect("parameters are f32");
-        self.found.insert(self.path.join("."), HostTensor { shape, values });
+        self.found.insert(name(&self.path), HostTensor { shape, values });
     }
 }
 
@@ -130,7 +138,7 @@ impl ModuleMapper for Load<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.join(".");
+        let name = name(&self.path);
         let shape = param.lazy_shape();
         match self.from.get(&name) {
             Some(tensor) if tensor.shape == shape.as_slice() => {

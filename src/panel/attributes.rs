@@ -99,7 +99,11 @@ impl Reader<'_> {
         let source = &self.intake.sources[at];
         let mut wanted = feature_columns(source);
         if let Some(name) = &source.valid_from {
-            wanted.push(Wanted { name: name.clone(), kind: ColumnType::Date, on_bad: source.on_bad });
+            wanted.push(Wanted {
+                name: name.clone(),
+                kind: ColumnType::Date,
+                on_bad: source.on_bad,
+            });
         }
         let columns = wanted.iter().map(|w| empty(w.kind)).collect();
         let mut raw = RawAttributes { keys: Vec::new(), valid_from: Vec::new(), columns };

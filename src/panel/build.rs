@@ -151,7 +151,8 @@ impl<'a> Reader<'a> {
         let source = &self.intake.sources[at];
         let (key, limits) = (self.intake.key(source), self.intake.limits());
         let inputs = self.inputs;
-        let stats = scan(&inputs.files[at], key, wanted, &limits, &mut |batch| consume(self, batch))?;
+        let stats =
+            scan(&inputs.files[at], key, wanted, &limits, &mut |batch| consume(self, batch))?;
         self.report.rows_read += stats.rows;
         self.report.cells_nulled += stats.nulled.values().sum::<u64>();
         Ok(())

@@ -25,7 +25,7 @@ impl Reader<'_> {
         let names = source.measures.keys().cloned().collect();
         let measures: Vec<&EventMeasure> = source.measures.values().collect();
         let mut events = self.read_events(at, &measures)?;
-        events.sort_by(|a, b| (a.customer, a.month).cmp(&(b.customer, b.month)));
+        events.sort_by_key(|event| (event.customer, event.month));
         let mut rows = MonthRows::new(source, names);
         for group in events.chunk_by(|a, b| (a.customer, a.month) == (b.customer, b.month)) {
             rows.customers.push(group[0].customer);
@@ -101,8 +101,7 @@ fn needed_columns(source: &SourceSpec, measures: &[&EventMeasure]) -> Result<Vec
 /// Missing values take no part; a group without any value is 0 for count, sum and distinct, and
 /// missing for the others.
 fn aggregate(group: &[Event], at: usize, agg: Aggregation) -> f64 {
-    let mut values: Vec<f64> =
-        group.iter().map(|e| e.values[at]).filter(|v| !v.is_nan()).collect();
+    let mut values: Vec<f64> = group.iter().map(|e| e.values[at]).filter(|v| !v.is_nan()).collect();
     values.sort_by(f64::total_cmp);
     let sum = || values.iter().sum::<f64>();
     match agg {

@@ -97,6 +97,13 @@ impl Inputs {
         Ok(Inputs { files })
     }
 
+    /// The files of one source.
+    pub fn of(&self, intake: &Intake, name: &str) -> Result<&[DataFile]> {
+        let source = intake.source(name)?;
+        let at = intake.sources.iter().position(|s| s.name == source.name);
+        Ok(&self.files[at.expect("a source that was found has a position")])
+    }
+
     /// Bytes on disk, to decide how many partitions a scoring run needs.
     pub fn bytes(&self) -> u64 {
         let size = |file: &DataFile| std::fs::metadata(&file.path).map_or(0, |m| m.len());

@@ -6,11 +6,12 @@
 
 use std::path::Path;
 
-use super::{Intake, Panel};
+use super::{Inputs, Intake, Panel};
 use crate::clock::Month;
-use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SplitSpec};
+use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SourceSpec, SplitSpec};
 use crate::error::{Error, Kind, Result};
-use crate::source::{self, Cells, Wanted, scan};
+use crate::source::read::column_names;
+use crate::source::{self, Cells, DataFile, Wanted, scan};
 
 /// All labelled examples, ordered by customer, then month.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -74,7 +75,11 @@ pub fn label(
     split: &SplitSpec,
 ) -> Result<Snapshots> {
     let snapshots = match spec {
-        LabelSpec::Column { source, column } => by_column(panel, intake, root, source, column)?,
+        LabelSpec::Column { source, column } => {
+            let source = intake.source(source)?;
+            let files = source::expand(root, &source.path, source.format)?;
+            by_column(panel, intake, &Column { files: &files, source, column })?
+        }
         LabelSpec::Snapshots { path, as_of, column } => {
             let part = match split {
                 SplitSpec::Snapshots { column } => Some(column.as_str()),
@@ -83,7 +88,9 @@ pub fn label(
             by_table(panel, intake, root, &Table { path, as_of, column, part })?
         }
         LabelSpec::Event { source, column, gap, horizon } => {
-            let dates = churn_months(panel, intake, root, source, column)?;
+            let source = intake.source(source)?;
+            let files = source::expand(root, &source.path, source.format)?;
+            let dates = churn_months(panel, intake, &Column { files: &files, source, column })?;
             by_event(panel, &dates, *gap as usize, *horizon as usize)
         }
         LabelSpec::Inactivity { measure, months, below, trailing, gap } => {
@@ -120,19 +127,14 @@ fn nothing_labelled(panel: &Panel, spec: &LabelSpec) -> Error {
     error.hint("check that the label's customers and months are those of the other sources")
 }
 
-fn by_column(
-    panel: &Panel,
-    intake: &Intake,
-    root: &Path,
-    source: &str,
-    column: &str,
-) -> Result<Snapshots> {
-    let cells = read_column(panel, intake, root, source, column, ColumnType::Category)?;
+fn by_column(panel: &Panel, intake: &Intake, place: &Column) -> Result<Snapshots> {
+    let cells = read_column(panel, intake, place, ColumnType::Category)?;
     let mut snapshots = Snapshots { horizon: 1, ..Default::default() };
     let last = panel.calendar.months as usize - 1;
     for (customer, cell) in cells.into_iter().enumerate() {
         if let Cell::Text(text) = cell {
-            let churned = truth(&text).ok_or_else(|| no_truth(source, column, &text))?;
+            let churned =
+                truth(&text).ok_or_else(|| no_truth(&place.source.name, place.column, &text))?;
             snapshots.push(customer, last, churned.then_some(0));
         }
     }
@@ -202,14 +204,8 @@ fn by_table(panel: &Panel, intake: &Intake, root: &Path, table: &Table) -> Resul
 }
 
 /// Calendar index of each customer's churn, None if it stayed. Negative: before the panel.
-fn churn_months(
-    panel: &Panel,
-    intake: &Intake,
-    root: &Path,
-    source: &str,
-    column: &str,
-) -> Result<Vec<Option<i32>>> {
-    let cells = read_column(panel, intake, root, source, column, ColumnType::Date)?;
+fn churn_months(panel: &Panel, intake: &Intake, place: &Column) -> Result<Vec<Option<i32>>> {
+    let cells = read_column(panel, intake, place, ColumnType::Date)?;
     let index = |cell| match cell {
         Cell::Day(day) => Some(Month::of_day(day).0 - panel.calendar.first.0),
         _ => None,
@@ -233,6 +229,43 @@ fn by_event(panel: &Panel, churn: &[Option<i32>], gap: usize, horizon: usize) ->
         }
     }
     snapshots
+}
+
+/// Which customers are still there at the end of the panel's last month, and so can still leave:
+/// those without a churn date up to then, or active in the trailing months of an inactivity
+/// label. The other labels do not tell.
+pub fn still_there(
+    panel: &Panel,
+    intake: &Intake,
+    inputs: &Inputs,
+    spec: &LabelSpec,
+) -> Result<Vec<bool>> {
+    let all = vec![true; panel.customers.len()];
+    let last = panel.calendar.months as usize - 1;
+    match spec {
+        LabelSpec::Event { source, column, .. } => {
+            let files = inputs.of(intake, source)?;
+            // A scoring input need not say who has left already.
+            let limits = intake.limits();
+            for file in files {
+                if !column_names(file, &limits)?.contains(column) {
+                    return Ok(all);
+                }
+            }
+            let place = Column { files, source: intake.source(source)?, column };
+            let churn = churn_months(panel, intake, &place)?;
+            Ok(churn.iter().map(|churn| churn.is_none_or(|month| month > last as i32)).collect())
+        }
+        LabelSpec::Inactivity { measure, trailing, .. } => {
+            let Some(measure) = panel.measure(measure) else { return Ok(all) };
+            let active = |customer: usize| {
+                let rows = panel.offsets[customer]..panel.offsets[customer + 1];
+                rows.rev().take(*trailing as usize).any(|row| panel.at(row)[measure] > 0.0)
+            };
+            Ok((0..panel.customers.len()).map(active).collect())
+        }
+        LabelSpec::Column { .. } | LabelSpec::Snapshots { .. } => Ok(all),
+    }
 }
 
 struct Inactivity {
@@ -273,20 +306,24 @@ enum Cell {
     Day(i32),
 }
 
-/// One cell per customer out of the table of an attributes source.
+/// A column of an attributes source, and where its table lies.
+struct Column<'a> {
+    files: &'a [DataFile],
+    source: &'a SourceSpec,
+    column: &'a str,
+}
+
+/// One cell per customer.
 fn read_column(
     panel: &Panel,
     intake: &Intake,
-    root: &Path,
-    source: &str,
-    column: &str,
+    place: &Column,
     kind: ColumnType,
 ) -> Result<Vec<Cell>> {
-    let source = intake.source(source)?;
-    let files = source::expand(root, &source.path, source.format)?;
-    let wanted = [Wanted { name: column.into(), kind, on_bad: OnBad::Error }];
+    let key = intake.key(place.source);
+    let wanted = [Wanted { name: place.column.into(), kind, on_bad: OnBad::Error }];
     let mut cells: Vec<Cell> = panel.customers.iter().map(|_| Cell::Missing).collect();
-    scan(&files, intake.key(source), &wanted, &intake.limits(), &mut |batch| {
+    scan(place.files, key, &wanted, &intake.limits(), &mut |batch| {
         for (row, key) in batch.keys.iter().enumerate() {
             let Some(customer) = panel.customer(key) else { continue };
             let cell = match &batch.cells[0] {

@@ -21,7 +21,7 @@ use crate::fsx;
 pub use attributes::{AttributeCells, AttributeColumn, AttributeTable};
 pub use build::{Extent, build, is_empty_panel, last_month};
 pub use intake::{Inputs, Intake};
-pub use labels::{Snapshots, label};
+pub use labels::{Snapshots, label, still_there};
 pub use raw::RawCustomer;
 pub use split::{Fold, Part, split};
 

@@ -51,7 +51,8 @@ impl Panel {
         let first = self.offsets[customer];
         let cell = |row: usize, m: usize| Some(self.at(row)[m]).filter(|v| !v.is_nan());
         let series = |m| (first..first + length).map(|row| cell(row, m)).collect();
-        let months = self.measures.iter().enumerate().map(|(m, n)| (n.clone(), series(m))).collect();
+        let months =
+            self.measures.iter().enumerate().map(|(m, n)| (n.clone(), series(m))).collect();
         let now = self.calendar.month(month);
         RawCustomer {
             customer_id: self.customers[customer].clone(),

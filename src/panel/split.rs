@@ -59,11 +59,7 @@ impl Fold {
 ///
 /// # Errors
 /// [`Kind::Data`] if a part is empty or the train part holds only one class.
-pub fn split(
-    panel: &Panel,
-    snapshots: &Snapshots,
-    declared: &Declared,
-) -> Result<Vec<Fold>> {
+pub fn split(panel: &Panel, snapshots: &Snapshots, declared: &Declared) -> Result<Vec<Fold>> {
     let folds = match declared.split {
         SplitSpec::Time { validation_months, test_months } => {
             let ahead = declared.label.gap() + declared.label.window();
@@ -143,13 +139,17 @@ fn by_table(snapshots: &Snapshots, column: &str) -> Result<Fold> {
     };
     let parts = snapshots.declared_parts.iter().map(part).collect::<Result<Vec<_>>>()?;
     if parts.len() != snapshots.len() {
-        return Err(Kind::Config
-            .msg("split.kind = \"snapshots\" needs label.kind = \"snapshots\""));
+        return Err(Kind::Config.msg("split.kind = \"snapshots\" needs label.kind = \"snapshots\""));
     }
     Ok(Fold { number: None, parts })
 }
 
-fn by_folds(panel: &Panel, snapshots: &Snapshots, declared: &Declared, path: &str) -> Result<Vec<Fold>> {
+fn by_folds(
+    panel: &Panel,
+    snapshots: &Snapshots,
+    declared: &Declared,
+    path: &str,
+) -> Result<Vec<Fold>> {
     let intake = declared.intake;
     let files = source::expand(declared.root, &Paths::One(path.to_owned()), None)?;
     let names = column_names(&files[0], &intake.limits())?;

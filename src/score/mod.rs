@@ -30,6 +30,8 @@ pub struct Scores {
     /// None without dated sources.
     pub as_of: Option<Month>,
     pub rows: Vec<Scored>,
+    /// Customers who had left by then, as far as the input tells; they are not scored.
+    pub gone: usize,
 }
 
 /// Scores all customers of the inputs at the end of `as_of`, or of the last month with data.
@@ -54,22 +56,29 @@ fn score_in_partitions(
         None if dated => Some(panel::last_month(intake, inputs)?),
         None => None,
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut gone) = (Vec::new(), 0);
     for partition in 0..partitions {
         let keep = |id: &str| hash(id) % partitions == partition;
         let Some(panel) = build(intake, inputs, &Extent { last, keep: &keep })? else { continue };
+        let there = panel::still_there(&panel, intake, inputs, &bundle.model.label)?;
+        let chosen: Vec<usize> = (0..panel.customers.len()).filter(|&c| there[c]).collect();
+        gone += panel.customers.len() - chosen.len();
         let index = panel.calendar.months as usize - 1;
-        let snapshots =
-            Snapshots::unlabelled((0..panel.customers.len()).map(|customer| (customer, index)));
+        let snapshots = Snapshots::unlabelled(chosen.iter().map(|&customer| (customer, index)));
         let risks = bundle.scorer.risks(&panel, &snapshots)?;
-        let scored = |(customer_id, risk)| Scored { customer_id, risk };
-        rows.extend(panel.customers.into_iter().zip(risks).map(scored));
+        let scored = |(&customer, risk): (&usize, f64)| Scored {
+            customer_id: panel.customers[customer].clone(),
+            risk,
+        };
+        rows.extend(chosen.iter().zip(risks).map(scored));
     }
     if rows.is_empty() {
-        return Err(Kind::Data.msg("the input holds no customer").hint("are the files empty?"));
+        return Err(Kind::Data
+            .msg("the input holds no customer who could still leave")
+            .hint("are the files empty?"));
     }
     rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id)));
-    Ok(Scores { as_of: last, rows })
+    Ok(Scores { as_of: last, rows, gone })
 }
 
 /// A partition may be empty where the whole is not.

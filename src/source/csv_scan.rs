@@ -133,7 +133,9 @@ impl State<'_> {
         }
         if longest > self.limits.cell_bytes_max {
             let max = self.limits.cell_bytes_max;
-            return Err(self.error(line, format!("a cell has {longest} bytes, at most {max} are read")));
+            return Err(
+                self.error(line, format!("a cell has {longest} bytes, at most {max} are read"))
+            );
         }
         Ok(())
     }

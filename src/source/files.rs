@@ -125,7 +125,13 @@ mod tests {
     #[test]
     fn globs_and_hive_folders() {
         let dir = tempfile::tempdir().expect("a folder");
-        for name in ["a/month=2024-01/x.csv", "a/month=2024-02/x.csv", "a/_SUCCESS", "b1.parquet", "b2.parquet"] {
+        for name in [
+            "a/month=2024-01/x.csv",
+            "a/month=2024-02/x.csv",
+            "a/_SUCCESS",
+            "b1.parquet",
+            "b2.parquet",
+        ] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             std::fs::write(path, "x").expect("written");

@@ -95,7 +95,12 @@ struct FileReader<'a> {
 }
 
 impl<'a> FileReader<'a> {
-    fn open(file: &'a DataFile, key: &'a str, wanted: &'a [Wanted], limits: &Limits) -> Result<Self> {
+    fn open(
+        file: &'a DataFile,
+        key: &'a str,
+        wanted: &'a [Wanted],
+        limits: &Limits,
+    ) -> Result<Self> {
         let (frame, names, csv) = open_scan(file, limits)?;
         for name in std::iter::once(key).chain(wanted.iter().map(|w| w.name.as_str())) {
             if !names.iter().any(|have| have == name) {
@@ -115,7 +120,11 @@ impl<'a> FileReader<'a> {
         Ok(Self { file, key, wanted, frame: frame.select(select), csv })
     }
 
-    fn run(self, stats: &mut ScanStats, consume: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
+    fn run(
+        self,
+        stats: &mut ScanStats,
+        consume: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
         let (send, receive) = sync_channel(QUEUE_BATCHES_MAX);
         let frame = self.frame.clone();
         std::thread::scope(|scope| {
@@ -148,7 +157,10 @@ impl<'a> FileReader<'a> {
         let mut named = Vec::with_capacity(keys.len());
         for (row, key) in keys.into_iter().enumerate() {
             named.push(key.ok_or_else(|| {
-                self.place(first_row + row as u64)(format!("the customer key `{}` is empty", self.key))
+                self.place(first_row + row as u64)(format!(
+                    "the customer key `{}` is empty",
+                    self.key
+                ))
             })?);
         }
         let mut cells = Vec::with_capacity(self.wanted.len());
@@ -167,7 +179,13 @@ impl<'a> FileReader<'a> {
         Ok(Batch { file: &self.file.path, first_row, keys: named, cells })
     }
 
-    fn judge(&self, wanted: &Wanted, bad: &[BadCell], first_row: u64, stats: &mut ScanStats) -> Result<()> {
+    fn judge(
+        &self,
+        wanted: &Wanted,
+        bad: &[BadCell],
+        first_row: u64,
+        stats: &mut ScanStats,
+    ) -> Result<()> {
         let Some(first) = bad.first() else { return Ok(()) };
         if wanted.on_bad == OnBad::Null {
             *stats.nulled.entry(wanted.name.clone()).or_default() += bad.len() as u64;
@@ -215,7 +233,10 @@ fn produce(frame: LazyFrame, send: SyncSender<PolarsResult<DataFrame>>) {
     }
 }
 
-fn open_scan(file: &DataFile, limits: &Limits) -> Result<(LazyFrame, Vec<String>, Option<CsvShape>)> {
+fn open_scan(
+    file: &DataFile,
+    limits: &Limits,
+) -> Result<(LazyFrame, Vec<String>, Option<CsvShape>)> {
     let path = &file.path;
     let polars = |error: PolarsError| unreadable(path, &error);
     if std::fs::metadata(path).map_err(|e| Kind::Data.at(path).io(&e))?.len() == 0 {
@@ -253,9 +274,9 @@ fn open_scan(file: &DataFile, limits: &Limits) -> Result<(LazyFrame, Vec<String>
 }
 
 fn missing_column(path: &Path, name: &str, names: &[String]) -> Error {
-    let near = names.iter().max_by(|a, b| {
-        strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
-    });
+    let near = names
+        .iter()
+        .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
     let error = Kind::Schema.at(path).msg(format!("has no column `{name}`"));
     match near {
         Some(near) if strsim::jaro_winkler(near, name) > 0.7 => {

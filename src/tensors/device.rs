@@ -64,10 +64,7 @@ pub fn choose(want: Want) -> Result<Chosen> {
 }
 
 fn cpu(reason: &str) -> Chosen {
-    Chosen {
-        device: Device::flex(),
-        reason: format!("cpu (flex backend): {reason}"),
-    }
+    Chosen { device: Device::flex(), reason: format!("cpu (flex backend): {reason}") }
 }
 
 #[cfg(feature = "ndarray")]

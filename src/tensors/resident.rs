@@ -243,7 +243,12 @@ fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) 
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-fn upload_codes(codes: &[u32], rows: usize, columns: usize, device: &Device) -> Option<Tensor<2, Int>> {
+fn upload_codes(
+    codes: &[u32],
+    rows: usize,
+    columns: usize,
+    device: &Device,
+) -> Option<Tensor<2, Int>> {
     let codes: Vec<i32> = codes.iter().map(|&code| code as i32).collect();
     (columns > 0).then(|| Tensor::from_data(TensorData::new(codes, [rows, columns]), device))
 }

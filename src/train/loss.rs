@@ -11,7 +11,12 @@ use crate::tensors::Batch;
 /// short histories would weigh its months more than one of long histories, and short histories
 /// are those of customers who left. Stable for large log-odds:
 /// max(x, 0) - x y + log(1 + exp(-|x|)).
-pub fn batch_loss(log_odds: Tensor<3>, batch: &Batch, per_batch: f64, spec: &TrainSpec) -> Tensor<1> {
+pub fn batch_loss(
+    log_odds: Tensor<3>,
+    batch: &Batch,
+    per_batch: f64,
+    spec: &TrainSpec,
+) -> Tensor<1> {
     let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
     let softplus = log_odds.clone().abs().neg().exp().log1p();
     let cross_entropy = log_odds.clone().clamp_min(0.0) - log_odds * targets.clone() + softplus;

@@ -47,7 +47,10 @@ impl AdamW {
             moments: &mut self.moments,
             rate,
             decay: spec.weight_decay,
-            correction: [1.0 - BETA_1.powf(self.steps as f64), 1.0 - BETA_2.powf(self.steps as f64)],
+            correction: [
+                1.0 - BETA_1.powf(self.steps as f64),
+                1.0 - BETA_2.powf(self.steps as f64),
+            ],
         };
         network.map(&mut update)
     }
@@ -59,7 +62,10 @@ impl AdamW {
             for (kind, tensor) in ["first", "second"].iter().zip(moments) {
                 let data = tensor.clone().into_data();
                 let values = data.try_into_vec_as::<f32>().expect("moments are f32");
-                host.insert(format!("{kind}.{name}"), HostTensor { shape: vec![values.len()], values });
+                host.insert(
+                    format!("{kind}.{name}"),
+                    HostTensor { shape: vec![values.len()], values },
+                );
             }
         }
         host

@@ -25,6 +25,8 @@ pub struct Job<'a> {
     pub spec: &'a TrainSpec,
     pub train: &'a Resident,
     pub validation: &'a Resident,
+    /// Share of the train examples that churned; the head's bias starts at its log-odds.
+    pub train_rate: f64,
     /// Labels of the validation examples, in their order.
     pub validation_churned: &'a [bool],
     pub seeds: Seeds,
@@ -77,7 +79,6 @@ pub struct Trained {
     pub network: Network,
     pub parameters: Parameters,
     pub history: Vec<EpochRecord>,
-    pub best_epoch: u64,
     pub seconds: f64,
 }
 
@@ -109,7 +110,6 @@ pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Resul
         network,
         parameters: trainer.best,
         history: trainer.state.history,
-        best_epoch: trainer.state.best_epoch,
         seconds: trainer.state.seconds,
     })
 }
@@ -139,8 +139,7 @@ impl<'a> Trainer<'a> {
             return Self::resume(job, generation);
         }
         crate::fsx::remove_folder(job.checkpoints)?;
-        let network = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
-        let best = params::collect(&network);
+        let (network, best) = Self::first(job)?;
         let state = State {
             identity: job.identity.clone(),
             epoch: 0,
@@ -159,6 +158,17 @@ impl<'a> Trainer<'a> {
         let since = (job.clock.elapsed(), 0.0);
         let optimizer = AdamW::default();
         Ok(Trainer { job, network, optimizer, best, state, pending: None, since })
+    }
+
+    /// Random weights, and a head that starts at the base rate, so that the first epoch is not
+    /// spent on learning how rare churn is.
+    fn first(job: &Job) -> Result<(Network, Parameters)> {
+        let network = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
+        let mut first = params::collect(&network);
+        let rate = job.train_rate;
+        let prior = (rate / (1.0 - rate)).ln() as f32 - loss::prior_correction(job.spec);
+        first.get_mut("head.bias").expect("every network has a head").values.fill(prior);
+        Ok((params::load(network, &first)?, first))
     }
 
     fn resume(job: &'a Job<'a>, generation: Generation) -> Result<Self> {
@@ -280,8 +290,8 @@ impl<'a> Trainer<'a> {
             self.best = params::collect(&self.network);
         }
         let waited = record.epoch - state.best_epoch;
-        state.finished =
-            record.epoch >= u64::from(job.spec.epochs_max) || waited >= u64::from(job.spec.patience);
+        state.finished = record.epoch >= u64::from(job.spec.epochs_max)
+            || waited >= u64::from(job.spec.patience);
         state.epoch += 1;
         state.batch = 0;
         state.loss_sum = 0.0;

@@ -24,7 +24,9 @@ mod tests {
     #[test]
     fn climbs_then_falls() {
         let spec = TrainSpec { learning_rate: 1.0, warmup: 0.1, ..TrainSpec::default() };
-        for (step, expected) in [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.525), (100, 0.05), (500, 0.05)] {
+        for (step, expected) in
+            [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.525), (100, 0.05), (500, 0.05)]
+        {
             let got = rate(&spec, step, 100);
             assert!((got - expected).abs() < 1e-9, "step {step}: {got}, expected {expected}");
         }

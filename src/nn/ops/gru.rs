@@ -139,10 +139,8 @@ fn step<B: Backend>(
     let both = B::sigmoid(B::float_add(gate(&x, 0, 2), gate(&u, 0, 2)));
     let (reset, update) = (gate(&both, 0, 1), gate(&both, 1, 2));
     let recurrent = gate(&u, 2, 3);
-    let candidate = B::float_tanh(B::float_add(
-        gate(&x, 2, 3),
-        B::float_mul(reset.clone(), recurrent.clone()),
-    ));
+    let candidate =
+        B::float_tanh(B::float_add(gate(&x, 2, 3), B::float_mul(reset.clone(), recurrent.clone())));
     let kept = B::float_mul(update.clone(), B::float_sub(before.clone(), candidate.clone()));
     let state = B::float_add(candidate.clone(), kept);
     Step { before, reset, update, candidate, recurrent, state }
