@@ -4,6 +4,7 @@ mod bad_input;
 mod bundle;
 mod common;
 mod device;
+mod panel;
 mod resume;
 mod tidy;
 mod tracking;

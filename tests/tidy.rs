@@ -182,6 +182,21 @@ fn edges(source: &Source) -> Vec<(usize, String)> {
     found.into_iter().filter(|(_, name)| !name.is_empty() && name != "self").collect()
 }
 
+/// Chains of `super::` that reach the root of the crate, where an edge would hide.
+fn climbs(source: &Source) -> Vec<usize> {
+    let depth = source.path.trim_end_matches("/mod.rs").split('/').count();
+    let chain = |at: usize| {
+        let mut rest = &source.code[at..];
+        let mut length = 0;
+        while let Some(after) = rest.strip_prefix("super::") {
+            (rest, length) = (after, length + 1);
+        }
+        length
+    };
+    let reaches_root = |&at: &usize| chain(at) >= depth + usize::from(source.in_tests(at));
+    source.places("super::").filter(reaches_root).collect()
+}
+
 fn module_order(sources: &[Source]) -> Vec<String> {
     let order: Vec<&str> = ORDER.split([' ', '|']).filter(|name| !name.is_empty()).collect();
     let place = |name: &str| order.iter().position(|module| *module == name);
@@ -196,8 +211,8 @@ fn module_order(sources: &[Source]) -> Vec<String> {
             complaints.push(source.complaint(0, &format!("`{module}` has no place in the order")));
             continue;
         };
-        for at in source.places("super::super::super::") {
-            complaints.push(source.complaint(at, "climbs out of sight; write crate:: instead"));
+        for at in climbs(source) {
+            complaints.push(source.complaint(at, "climbs to the root; write crate:: instead"));
         }
         for (at, name) in edges(source) {
             let allowed = name == module || (is_tool(module) && is_tool(&name));
@@ -422,6 +437,9 @@ fn an_edge_to_the_right_is_seen() {
     check("train/a.rs", "use crate::baseline;", &["1: `train` may not use `baseline`"]);
     check("eval/a.rs", "#[cfg(test)]\nmod tests { use crate::cli; }", &["2: `eval` may not"]);
     check("odd/a.rs", "", &["1: `odd` has no place"]);
+    check("panel/a.rs", "\nuse super::super::cli;", &["2: climbs to the root"]);
+    check("panel/mod.rs", "use super::cli;", &["1: climbs to the root"]);
+    check("panel/a.rs", "use super::b;\n#[cfg(test)]\nmod tests { use super::super::b; }", &[]);
     check("panel/a.rs", "use crate::Panel;", &["1: crate::Panel is no module"]);
     // What is allowed: to the left, oneself, the tools among each other, words that are no code.
     check("panel/a.rs", "use crate::source; use crate::panel::b; use crate::fsx;", &[]);

@@ -14,9 +14,6 @@ use crate::seeds::Seeds;
 use crate::tensors::{Examples, Resident};
 use crate::train::{log_odds, risk};
 
-/// Rows in one pass through the network.
-const BATCH_ROWS: usize = 512;
-
 pub struct Scorer {
     kind: ModelKind,
     network: Network,
@@ -58,7 +55,7 @@ impl Scorer {
             chosen: &chosen,
         };
         let data = Resident::upload(&examples, self.kind, &self.device)?;
-        let found = log_odds(&self.network, &data, BATCH_ROWS);
+        let found = log_odds(&self.network, &data);
         Ok(found.into_iter().map(|x| risk(x + self.log_odds_shift)).collect())
     }
 

@@ -82,10 +82,9 @@ impl Session<'_> {
         let trained = self.train(fitted, &architecture, &name)?;
         let chosen: Vec<u32> = fitted.labelled();
         let all = self.upload(fitted, kind, &chosen)?;
-        let batch = self.config.train.batch_customers;
         let shift = train::prior_correction(&self.config.train);
         let mut risks = vec![f64::NAN; snapshots.len()];
-        let found = train::log_odds(&trained.network, &all, batch);
+        let found = train::log_odds(&trained.network, &all);
         for (&snapshot, log_odds) in chosen.iter().zip(found) {
             risks[snapshot as usize] = train::risk(log_odds + shift);
         }

@@ -160,10 +160,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn day(&self, times: &Cells, row: usize, batch: &Batch) -> Result<i32> {
         let Cells::Date(days) = times else { unreachable!("times are read as dates") };
-        days[row].ok_or_else(|| {
-            let row = batch.first_row + row as u64 + 1;
-            Kind::Data.at(batch.file).msg(format!("row {row}: a dated row has no date"))
-        })
+        days[row].ok_or_else(|| batch.error(Kind::Data, row, "a dated row has no date"))
     }
 
     pub(super) fn month(&self, times: &Cells, row: usize, batch: &Batch) -> Result<Month> {

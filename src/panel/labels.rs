@@ -11,7 +11,7 @@ use crate::clock::Month;
 use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SourceSpec, SplitSpec};
 use crate::error::{Error, Kind, Result};
 use crate::source::read::column_names;
-use crate::source::{self, Cells, DataFile, Wanted, scan};
+use crate::source::{self, Batch, Cells, DataFile, Wanted, scan};
 
 /// All labelled examples, ordered by customer, then month.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -132,9 +132,7 @@ fn by_column(panel: &Panel, intake: &Intake, place: &Column) -> Result<Snapshots
     let mut snapshots = Snapshots { horizon: 1, ..Default::default() };
     let last = panel.calendar.months as usize - 1;
     for (customer, cell) in cells.into_iter().enumerate() {
-        if let Cell::Text(text) = cell {
-            let churned =
-                truth(&text).ok_or_else(|| no_truth(&place.source.name, place.column, &text))?;
+        if let Cell::Label(churned) = cell {
             snapshots.push(customer, last, churned.then_some(0));
         }
     }
@@ -164,14 +162,11 @@ fn by_table(panel: &Panel, intake: &Intake, root: &Path, table: &Table) -> Resul
             unreachable!("columns come back as they were wanted")
         };
         for (row, key) in batch.keys.iter().enumerate() {
-            let at = |message: String| {
-                let row = batch.first_row + row as u64 + 1;
-                Kind::Data.at(batch.file).msg(format!("row {row}: {message}"))
-            };
+            let at = |message: String| batch.error(Kind::Data, row, message);
             let (Some(day), Some(text)) = (days[row], &labels[row]) else {
                 return Err(at("as-of month and label must both be there".into()));
             };
-            let churned = truth(text).ok_or_else(|| at(format!("label `{text}` is not 0 or 1")))?;
+            let churned = truth(text).ok_or_else(|| no_truth(&batch, row, text))?;
             let part = match batch.cells.get(2) {
                 Some(Cells::Category(parts)) => parts[row].clone().unwrap_or_default(),
                 _ => String::new(),
@@ -302,7 +297,7 @@ fn by_inactivity(panel: &Panel, rule: &Inactivity) -> Snapshots {
 
 enum Cell {
     Missing,
-    Text(String),
+    Label(bool),
     Day(i32),
 }
 
@@ -327,7 +322,13 @@ fn read_column(
         for (row, key) in batch.keys.iter().enumerate() {
             let Some(customer) = panel.customer(key) else { continue };
             let cell = match &batch.cells[0] {
-                Cells::Category(texts) => texts[row].clone().map(Cell::Text),
+                Cells::Category(texts) => match &texts[row] {
+                    Some(text) => {
+                        let churned = truth(text).ok_or_else(|| no_truth(&batch, row, text))?;
+                        Some(Cell::Label(churned))
+                    }
+                    None => None,
+                },
                 Cells::Date(days) => days[row].map(Cell::Day),
                 Cells::Number(_) => unreachable!("labels are read as text or dates"),
             };
@@ -348,9 +349,9 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-fn no_truth(source: &str, column: &str, text: &str) -> Error {
-    Kind::Data
-        .msg(format!("label column `{column}` of source `{source}` holds `{text}`"))
+fn no_truth(batch: &Batch, row: usize, text: &str) -> Error {
+    batch
+        .error(Kind::Data, row, format!("label `{text}` is not 0 or 1"))
         .hint("a label is 0 or 1, true or false, yes or no")
 }
 

@@ -177,10 +177,8 @@ fn by_folds(
                 let Cells::Category(texts) = cells else { unreachable!("wanted as text") };
                 let text = texts[row].as_deref().unwrap_or("");
                 let part = Part::parse(text).ok_or_else(|| {
-                    Kind::Data
-                        .at(batch.file)
-                        .msg(format!("split_{k} of customer `{key}` is `{text}`"))
-                        .hint("a part is train, valid or test")
+                    let message = format!("`split_{k}` of customer `{key}` is `{text}`");
+                    batch.error(Kind::Data, row, message).hint("a part is train, valid or test")
                 })?;
                 parts[k][customer] = Some(part);
             }

@@ -40,7 +40,8 @@ pub fn score(bundle: &Bundle, inputs: &Inputs, as_of: Option<Month>) -> Result<S
     score_in_partitions(bundle, inputs, as_of, partitions)
 }
 
-fn score_in_partitions(
+/// Like [`score`], in a given number of partitions; the numbers are the same for any.
+pub fn score_in_partitions(
     bundle: &Bundle,
     inputs: &Inputs,
     as_of: Option<Month>,

@@ -69,7 +69,8 @@ fn numbers(column: &Column) -> PolarsResult<(Cells, Vec<BadCell>)> {
     Ok(finite(values, |row| cell_text(column, row)))
 }
 
-/// NaN counts as missing; an infinite number is no measurement.
+/// NaN counts as missing; an infinite number is no measurement, and neither is one that the
+/// network's 32 bits cannot hold.
 fn finite(
     cells: impl Iterator<Item = Result<f64, ()>>,
     text: impl Fn(usize) -> String,
@@ -78,7 +79,7 @@ fn finite(
     let values = cells
         .enumerate()
         .map(|(row, cell)| match cell {
-            Ok(value) if !value.is_infinite() => value,
+            Ok(value) if !(value as f32).is_infinite() => value,
             _ => {
                 bad.push(BadCell { row, value: text(row) });
                 f64::NAN

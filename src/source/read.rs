@@ -10,7 +10,7 @@ use super::cells::{BadCell, Cells, texts};
 use super::csv_scan::{self, CsvShape};
 use super::files::DataFile;
 use crate::config::{ColumnType, DataSpec, Format, OnBad};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 
 /// Rows in a batch: enough to hide the per-batch cost, small enough to stay in the cache.
 const BATCH_ROWS: NonZeroUsize = NonZeroUsize::new(1 << 16).expect("not zero");
@@ -45,10 +45,28 @@ pub struct Batch<'a> {
     pub file: &'a Path,
     /// Number of the batch's first row in its file, from 0.
     pub first_row: u64,
+    /// Whether the file is text in which every row is a line, after one line of header.
+    pub rows_are_lines: bool,
     /// The customer key of each row.
     pub keys: Vec<String>,
     /// The wanted columns, in their order.
     pub cells: Vec<Cells>,
+}
+
+impl Batch<'_> {
+    /// An error about one of the batch's rows, with its line where rows are lines.
+    pub fn error(&self, kind: Kind, row: usize, message: impl Into<String>) -> Error {
+        let row = self.first_row + row as u64;
+        row_error(kind.at(self.file), row, self.rows_are_lines, message.into())
+    }
+}
+
+fn row_error(place: Place, row: u64, rows_are_lines: bool, message: String) -> Error {
+    if rows_are_lines {
+        place.line(row + 2).msg(message)
+    } else {
+        place.msg(format!("row {}: {message}", row + 1))
+    }
 }
 
 /// What a scan met.
@@ -176,7 +194,8 @@ impl<'a> FileReader<'a> {
             self.judge(wanted, &bad, first_row, stats)?;
             cells.push(column);
         }
-        Ok(Batch { file: &self.file.path, first_row, keys: named, cells })
+        let rows_are_lines = self.rows_are_lines();
+        Ok(Batch { file: &self.file.path, first_row, rows_are_lines, keys: named, cells })
     }
 
     fn judge(
@@ -206,12 +225,13 @@ impl<'a> FileReader<'a> {
 
     /// An error at a row; with its line where rows are lines, else with its row number.
     fn place(&self, row: u64) -> impl FnOnce(String) -> Error + '_ {
-        move |message| match &self.csv {
-            Some(shape) if shape.rows_are_lines => {
-                Kind::Schema.at(&self.file.path).line(row + 2).msg(message)
-            }
-            _ => Kind::Schema.at(&self.file.path).msg(format!("row {}: {message}", row + 1)),
+        move |message| {
+            row_error(Kind::Schema.at(&self.file.path), row, self.rows_are_lines(), message)
         }
+    }
+
+    fn rows_are_lines(&self) -> bool {
+        self.csv.as_ref().is_some_and(|shape| shape.rows_are_lines)
     }
 
     fn polars_error(&self, error: &PolarsError) -> Error {

@@ -3,12 +3,16 @@
 use crate::nn::Network;
 use crate::tensors::Resident;
 
+/// Rows in one pass. One number for validation, evaluation and scoring, so that the same rows meet
+/// the same shapes of products.
+const BATCH_ROWS: usize = 512;
+
 /// Log-odds by example, in rising order of snapshot numbers, from a network in validation mode.
-pub fn log_odds(network: &Network, data: &Resident, batch_rows: usize) -> Vec<f32> {
+pub fn log_odds(network: &Network, data: &Resident) -> Vec<f32> {
     let mut found: Vec<(u32, f32)> = Vec::with_capacity(data.snapshots);
     for (at, bucket) in data.buckets.iter().enumerate() {
         let mut values = Vec::with_capacity(bucket.rows * bucket.months);
-        for (_, rows) in data.in_order(batch_rows).iter().filter(|(bucket, _)| *bucket == at) {
+        for (_, rows) in data.in_order(BATCH_ROWS).iter().filter(|(bucket, _)| *bucket == at) {
             let batch = data.batch(at, rows);
             let out = network.forward(&batch).into_data();
             values.extend(out.try_into_vec_as::<f32>().expect("log-odds are f32"));

@@ -270,7 +270,7 @@ impl<'a> Trainer<'a> {
 
     fn end_epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) {
         let job = self.job;
-        let found = predict::log_odds(&self.network.valid(), job.validation, self.batch_rows());
+        let found = predict::log_odds(&self.network.valid(), job.validation);
         let correction = loss::prior_correction(job.spec);
         let found: Vec<f32> = found.into_iter().map(|x| x + correction).collect();
         let validation = loss::log_loss(&found, job.validation_churned.iter().copied());

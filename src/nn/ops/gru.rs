@@ -236,3 +236,6 @@ fn with_month_axis<B: Backend>(one: FloatTensor<B>) -> FloatTensor<B> {
     let shape = one.shape();
     B::float_reshape(one, Shape::new([1, shape[0], shape[1]]))
 }
+
+#[cfg(test)]
+mod tests;
