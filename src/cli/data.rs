@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Resolved;
 use crate::error::{Kind, Result};
-use crate::panel::{self, Extent, Fold, Inputs, Intake, Panel, Part, Snapshots};
+use crate::panel::{self, BuildReport, Extent, Fold, Inputs, Intake, Panel, Part, Snapshots};
 use crate::quality;
 use crate::seeds::Seeds;
 
@@ -24,6 +24,7 @@ pub fn load(resolved: &Resolved) -> Result<Data> {
     let intake = Intake::from(config);
     let inputs = Inputs::under(&root, &intake)?;
     let panel = panel::build(&intake, &inputs, &Extent::all())?;
+    repairs(&panel.report).for_each(|(name, count)| tracing::info!("{name}: {count}"));
     let snapshots = panel::label(&panel, &intake, &root, &config.label, &config.split)?;
     let declared = panel::split::Declared {
         intake: &intake,
@@ -35,6 +36,17 @@ pub fn load(resolved: &Resolved) -> Result<Data> {
     let folds = panel::split(&panel, &snapshots, &declared)?;
     let sha256 = panel.sha256();
     Ok(Data { intake, panel, snapshots, folds, sha256 })
+}
+
+/// What was mended or left out while the panel was built, and how often.
+fn repairs(report: &BuildReport) -> impl Iterator<Item = (&'static str, u64)> {
+    let all = [
+        ("unreadable cells set missing", report.cells_nulled),
+        ("activity rows known too late, left out", report.rows_late),
+        ("rows outside the panel's months", report.rows_outside),
+        ("rows of unknown customers", report.rows_orphan),
+    ];
+    all.into_iter().filter(|(_, count)| *count > 0)
 }
 
 /// Stops on a broken rule of error level.
@@ -63,16 +75,7 @@ impl Data {
         for part in [Part::Train, Part::Validation, Part::Test] {
             lines.push((format!("{} snapshots", part.name()), self.part_summary(part)));
         }
-        for (name, count) in [
-            ("unreadable cells set missing", report.cells_nulled),
-            ("activity rows known too late, left out", report.rows_late),
-            ("rows outside the panel's months", report.rows_outside),
-            ("rows of unknown customers", report.rows_orphan),
-        ] {
-            if count > 0 {
-                lines.push((name.into(), count.to_string()));
-            }
-        }
+        lines.extend(repairs(report).map(|(name, count)| (name.into(), count.to_string())));
         lines.push(("data sha256".into(), self.sha256.clone()));
         lines
     }

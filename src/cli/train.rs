@@ -230,12 +230,12 @@ fn export(outcome: &Outcome, path: &Path) -> Result<String> {
 /// Test snapshots, evenly over all of them.
 fn golden_places(data: &Data) -> Vec<(usize, usize)> {
     let members = data.folds[0].members(Part::Test);
-    let step = members.len().div_ceil(GOLDEN_ROWS).max(1);
+    let rows = GOLDEN_ROWS.min(members.len());
     let place = |&s: &u32| {
         let s = s as usize;
         (data.snapshots.customers[s] as usize, data.snapshots.months[s] as usize)
     };
-    members.iter().step_by(step).map(place).collect()
+    (0..rows).map(|row| place(&members[row * members.len() / rows])).collect()
 }
 
 fn write_report(outcome: &Outcome, bundle_id: &str) -> Result<String> {

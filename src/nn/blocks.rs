@@ -40,8 +40,8 @@ impl Trunk {
     }
 
     /// `numbers [B, F]`, `codes [B, C]` to `[B, width]`.
-    pub fn forward(&self, numbers: Option<Tensor<2>>, codes: Option<Tensor<2, Int>>) -> Tensor<2> {
-        let mut parts: Vec<Tensor<2>> = numbers.into_iter().collect();
+    pub fn forward(&self, numbers: Tensor<2>, codes: Option<Tensor<2, Int>>) -> Tensor<2> {
+        let mut parts = vec![numbers];
         if let Some(codes) = codes {
             let columns = codes.chunk(self.embeddings.len(), 1);
             for (embedding, column) in self.embeddings.iter().zip(columns) {
@@ -50,7 +50,7 @@ impl Trunk {
                 parts.push(embedding.forward(column).reshape([rows, width]));
             }
         }
-        let joined = if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) };
+        let joined = Tensor::cat(parts, 1);
         let hidden =
             self.blocks.iter().fold(self.input.forward(joined), |x, block| block.forward(x));
         relu(self.norm.forward(hidden))

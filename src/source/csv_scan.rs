@@ -18,6 +18,8 @@ pub struct CsvShape {
     /// False when some quoted cell spans lines, so that a row's number does not give its line.
     pub rows_are_lines: bool,
     pub rows: u64,
+    /// Blank lines behind the last record. polars reads each of them as a row without values.
+    pub blank_lines: u64,
 }
 
 /// Checks a whole file. Fields are separated by commas and quoted as in RFC 4180.
@@ -28,20 +30,28 @@ pub fn check(path: &Path, limits: &Limits) -> Result<CsvShape> {
     let Some(header) = state.record(&mut reader)? else {
         return Err(Kind::Data.at(path).msg("is empty").hint("a CSV file starts with a header"));
     };
-    let header = split(header.trim_start_matches('\u{feff}'));
+    let header = header.trim_start_matches('\u{feff}');
+    if header.is_empty() {
+        return Err(state.error(1, "is blank").hint("a CSV file starts with a header"));
+    }
+    let header = split(header);
     state.check_header(&header)?;
-    let mut rows = 0;
+    let (mut rows, mut blank_lines) = (0, 0);
     loop {
         let first_line = state.line + 1;
         let Some(record) = state.record(&mut reader)? else { break };
-        if record.is_empty() && header.len() > 1 {
-            state.rows_are_lines = false;
-            continue; // A blank line; polars skips it too.
+        if record.is_empty() {
+            blank_lines += 1; // Harmless at the end of the file.
+            continue;
+        }
+        if blank_lines > 0 {
+            let line = first_line - blank_lines;
+            return Err(state.error(line, "is blank").hint("delete the line, or fix the export"));
         }
         rows += 1;
         state.check_fields(&record, header.len(), first_line)?;
     }
-    Ok(CsvShape { header, rows_are_lines: state.rows_are_lines, rows })
+    Ok(CsvShape { header, rows_are_lines: state.rows_are_lines, rows, blank_lines })
 }
 
 struct State<'a> {
@@ -202,6 +212,8 @@ mod tests {
             (b"a,a\n", Some(1), "two columns `a`"),
             (b"a,b\n1,aaaaaaaaaaaaaaaaaaaaaaaaa\n", Some(2), "a cell has 25 bytes"),
             (b"", None, "is empty"),
+            (b"\n\na,b\n1,2\n", Some(1), "is blank"),
+            (b"a,b\n1,2\n\n\n3,4\n", Some(3), "is blank"),
         ] {
             let error = run(bytes).expect_err("refused");
             assert_eq!(error.line, line, "{error}");

@@ -1,5 +1,7 @@
 //! Streams typed batches out of CSV, Parquet, NDJSON and Arrow files through polars lazy scans.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -110,6 +112,7 @@ struct FileReader<'a> {
     wanted: &'a [Wanted],
     frame: LazyFrame,
     csv: Option<CsvShape>,
+    cell_bytes_max: usize,
 }
 
 impl<'a> FileReader<'a> {
@@ -135,7 +138,8 @@ impl<'a> FileReader<'a> {
                 select.push(col(name));
             }
         }
-        Ok(Self { file, key, wanted, frame: frame.select(select), csv })
+        let (frame, cell_bytes_max) = (frame.select(select), limits.cell_bytes_max);
+        Ok(Self { file, key, wanted, frame, csv, cell_bytes_max })
     }
 
     fn run(
@@ -159,11 +163,27 @@ impl<'a> FileReader<'a> {
     ) -> Result<()> {
         let mut first_row = 0;
         for frame in receive {
-            let frame = frame.map_err(|error| self.polars_error(&error))?;
+            let mut frame = frame.map_err(|error| self.polars_error(&error))?;
             let rows = frame.height();
+            if let Some(csv) = &self.csv {
+                // Blank lines behind the last record come as rows without values.
+                let left = csv.rows.saturating_sub(first_row);
+                frame = frame.head(Some(rows.min(left as usize)));
+            }
             let batch = self.batch(&frame, first_row, stats)?;
             consume(batch)?;
             first_row += rows as u64;
+        }
+        if let Some(csv) = &self.csv {
+            // The counterpart of the pass before: both must have seen the same records.
+            let (found, expected) = (first_row, csv.rows + csv.blank_lines);
+            if found != expected {
+                return Err(Kind::Schema
+                    .at(&self.file.path)
+                    .msg(format!("has {expected} records, but {found} were read"))
+                    .hint("quotes inside of cells must be doubled, and the cell quoted"));
+            }
+            first_row = csv.rows;
         }
         stats.rows += first_row;
         Ok(())
@@ -192,6 +212,7 @@ impl<'a> FileReader<'a> {
                 }
             };
             self.judge(wanted, &bad, first_row, stats)?;
+            self.check_length(wanted, &column, first_row)?;
             cells.push(column);
         }
         let rows_are_lines = self.rows_are_lines();
@@ -223,6 +244,21 @@ impl<'a> FileReader<'a> {
         )))
     }
 
+    /// CSV cells were measured before; the other formats come here unmeasured.
+    fn check_length(&self, wanted: &Wanted, cells: &Cells, first_row: u64) -> Result<()> {
+        let Cells::Category(texts) = cells else { return Ok(()) };
+        let bytes = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        match texts.iter().position(|text| bytes(text) > self.cell_bytes_max) {
+            Some(row) => Err(self.place(first_row + row as u64)(format!(
+                "column `{}` holds a cell of {} bytes, at most {} are read",
+                wanted.name,
+                bytes(&texts[row]),
+                self.cell_bytes_max
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// An error at a row; with its line where rows are lines, else with its row number.
     fn place(&self, row: u64) -> impl FnOnce(String) -> Error + '_ {
         move |message| {
@@ -235,7 +271,7 @@ impl<'a> FileReader<'a> {
     }
 
     fn polars_error(&self, error: &PolarsError) -> Error {
-        unreadable(&self.file.path, error)
+        unreadable(self.file, error)
     }
 }
 
@@ -258,7 +294,7 @@ fn open_scan(
     limits: &Limits,
 ) -> Result<(LazyFrame, Vec<String>, Option<CsvShape>)> {
     let path = &file.path;
-    let polars = |error: PolarsError| unreadable(path, &error);
+    let polars = |error: PolarsError| unreadable(file, &error);
     if std::fs::metadata(path).map_err(|e| Kind::Data.at(path).io(&e))?.len() == 0 {
         return Err(Kind::Data.at(path).msg("is empty"));
     }
@@ -275,7 +311,8 @@ fn open_scan(
         Format::Parquet => {
             LazyFrame::scan_parquet(place, ScanArgsParquet { glob: false, ..Default::default() })
         }
-        Format::Ndjson => LazyJsonLineReader::new(place).finish(),
+        // Types come from all lines: the first fraction or text of a column may stand far down.
+        Format::Ndjson => LazyJsonLineReader::new(place).with_infer_schema_length(None).finish(),
         Format::Arrow => LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default()),
     }
     .map_err(polars)?;
@@ -309,8 +346,34 @@ fn missing_column(path: &Path, name: &str, names: &[String]) -> Error {
     }
 }
 
-fn unreadable(path: &Path, error: &PolarsError) -> Error {
+fn unreadable(file: &DataFile, error: &PolarsError) -> Error {
+    let path = &file.path;
+    if let (Format::Ndjson, Some((line, why))) = (file.format, first_bad_line(path)) {
+        return Kind::Schema.at(path).line(line).msg(format!("is no JSON object: {why}"));
+    }
     let text = error.to_string();
     let first = text.lines().next().unwrap_or("unknown error").to_owned();
     Kind::Schema.at(path).msg(format!("cannot be read: {first}"))
 }
+
+/// The first line of an NDJSON file that is no object, and why; polars does not name it.
+fn first_bad_line(path: &Path) -> Option<(u64, String)> {
+    let mut reader = BufReader::new(File::open(path).ok()?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let blank = line.iter().all(u8::is_ascii_whitespace);
+        if let (false, Err(error)) = (blank, serde_json::from_slice::<JsonObject>(&line)) {
+            let why = error.to_string();
+            // The line that serde_json counts is always the first of what it was given.
+            let why = why.split(" at line ").next().unwrap_or_default();
+            return Some((number, why.to_owned()));
+        }
+    }
+    None
+}
+
+type JsonObject = serde_json::Map<String, serde_json::Value>;

@@ -29,8 +29,8 @@ pub struct Examples<'a> {
 /// One batch, rows B, months T.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[B, F]`; None if there are no numbers.
-    pub numbers: Option<Tensor<2>>,
+    /// `[B, F]`; a column of zeros if there are no numbers.
+    pub numbers: Tensor<2>,
     /// `[B, C]`; None if there are no categories.
     pub codes: Option<Tensor<2, Int>>,
     /// `[B, T, F]`; None for the MLP.
@@ -45,7 +45,7 @@ impl Batch {
     /// The same batch as constants of an autodiff graph.
     pub fn tracked(self) -> Batch {
         Batch {
-            numbers: self.numbers.map(Tensor::autodiff),
+            numbers: self.numbers.autodiff(),
             codes: self.codes.map(Tensor::autodiff),
             months: self.months.map(Tensor::autodiff),
             targets: self.targets.autodiff(),
@@ -123,7 +123,7 @@ impl Resident {
             weights = weights * Tensor::<3>::from_data(mask, &self.device);
         }
         Batch {
-            numbers: whole.numbers.clone().map(|t| t.select(0, index.clone())),
+            numbers: whole.numbers.clone().select(0, index.clone()),
             codes: whole.codes.clone().map(|t| t.select(0, index.clone())),
             months: whole.months.clone().map(|t| t.select(0, index.clone())),
             targets: whole.targets.clone().select(0, index),
@@ -146,7 +146,7 @@ fn snapshot_bucket(examples: &Examples, device: &Device) -> Result<Bucket> {
     let rows = chosen.len();
     let targets = chosen.iter().map(|&s| truth(snapshots, s)).collect();
     let whole = Batch {
-        numbers: Some(numbers(block.values, rows, block.width, device)),
+        numbers: numbers(block.values, rows, block.width, device),
         codes: upload_codes(&codes, rows, fixed.categories, device),
         months: None,
         targets: upload(targets, [rows, 1, 1], device),
@@ -226,7 +226,7 @@ fn customer_bucket(
         }
     }
     let whole = Batch {
-        numbers: Some(numbers(static_numbers, rows, fixed.numbers.width, device)),
+        numbers: numbers(static_numbers, rows, fixed.numbers.width, device),
         codes: upload_codes(&codes, rows, fixed.categories, device),
         months: Some(upload(sequence, [rows, length, width], device)),
         targets: upload(targets, [rows, length, 1], device),
