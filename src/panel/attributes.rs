@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::build::Reader;
+use super::build::{LEFT_OUT, Reader};
 use crate::clock::Month;
 use crate::config::{ColumnType, SourceSpec};
 use crate::error::{Kind, Result};
@@ -145,6 +145,7 @@ impl RawAttributes {
         let versioned = source.valid_from.is_some();
         let mut order: Vec<u32> = (0..self.keys.len() as u32).collect();
         let key = |i: u32| (rank[self.keys[i as usize] as usize], self.valid_from[i as usize]);
+        order.retain(|&i| key(i).0 != LEFT_OUT);
         order.sort_by_key(|&i| key(i));
         if let Some(pair) = order.windows(2).find(|pair| key(pair[0]) == key(pair[1])) {
             let (customer, month) = key(pair[0]);

@@ -1,6 +1,6 @@
 //! Reads the declared sources and lays them out on the calendar.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::activity::{MonthRows, time_columns};
 use super::attributes::RawAttributes;
@@ -51,13 +51,16 @@ pub fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Panel>
         return Err(Kind::Data.msg(NO_CUSTOMER).hint("are the files empty?"));
     }
     report.rows_late = monthly.iter().map(|rows| rows.late).sum();
-    let (customers, rank) = sort_ids(ids);
+    let calendar = calendar(intake, &monthly, extent)?;
+    let (customers, rank) = sort_ids(ids, &not_yet(&monthly, calendar));
+    if customers.is_empty() {
+        return Err(Kind::Data.msg(NO_CUSTOMER).hint("does their history begin later?"));
+    }
     let attributes = attributes
         .into_iter()
         .map(|(at, raw)| raw.finish(&intake.sources[at], &rank, &customers))
         .collect::<Result<_>>()?;
-    let calendar = calendar(intake, &monthly, extent)?;
-    let layout = Layout::new(intake, calendar, &monthly, &rank);
+    let layout = Layout::new(intake, calendar, &monthly, (&rank, customers.len()));
     let mut panel = Panel {
         customers,
         calendar,
@@ -168,11 +171,29 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Customers, by number of arrival, who have rows and all of them after the last month: at its end
+/// they were not there yet. (A customer without any row is there and did nothing.)
+fn not_yet(monthly: &[MonthRows], calendar: Calendar) -> HashSet<u32> {
+    let rows = || monthly.iter().flat_map(|rows| rows.customers.iter().zip(&rows.months));
+    let mut later: HashSet<u32> =
+        rows().filter(|(_, month)| **month > calendar.last()).map(|(c, _)| *c).collect();
+    if !later.is_empty() {
+        rows().filter(|(_, month)| **month <= calendar.last()).for_each(|(customer, _)| {
+            later.remove(customer);
+        });
+    }
+    later
+}
+
+/// The final number of a customer that is left out.
+pub(super) const LEFT_OUT: u32 = u32::MAX;
+
 /// Sorted ids, and the final number of each number of arrival.
-fn sort_ids(ids: HashMap<String, u32>) -> (Vec<String>, Vec<u32>) {
-    let mut sorted: Vec<(String, u32)> = ids.into_iter().collect();
+fn sort_ids(ids: HashMap<String, u32>, left_out: &HashSet<u32>) -> (Vec<String>, Vec<u32>) {
+    let mut rank = vec![LEFT_OUT; ids.len()];
+    let mut sorted: Vec<(String, u32)> =
+        ids.into_iter().filter(|(_, old)| !left_out.contains(old)).collect();
     sorted.sort();
-    let mut rank = vec![0; sorted.len()];
     for (new, (_, old)) in sorted.iter().enumerate() {
         rank[*old as usize] = new as u32;
     }
@@ -185,7 +206,8 @@ fn calendar(intake: &Intake, monthly: &[MonthRows], extent: &Extent) -> Result<C
     }
     let months = || monthly.iter().flat_map(|rows| rows.months.iter().copied());
     let last = extent.last.or(intake.panel.last).or_else(|| months().max());
-    let first = intake.panel.first.or_else(|| months().min());
+    // A given last month may lie before all rows: then nobody is there yet.
+    let first = intake.panel.first.or_else(|| months().min().min(last).or(last));
     let (Some(first), Some(last)) = (first, last) else {
         return Err(Kind::Data.msg("the dated sources hold no row, and no month is configured"));
     };
@@ -215,21 +237,29 @@ struct Layout {
 
 impl Layout {
     /// A customer without any row gets one, at the last month: it is there, it did nothing.
-    fn new(intake: &Intake, calendar: Calendar, monthly: &[MonthRows], rank: &[u32]) -> Self {
+    fn new(
+        intake: &Intake,
+        calendar: Calendar,
+        monthly: &[MonthRows],
+        (rank, customers): (&[u32], usize),
+    ) -> Self {
         let last = calendar.months as usize - 1;
-        let mut starts = vec![last as u16; rank.len()];
+        let mut starts = vec![last as u16; customers];
         if intake.panel.start == PanelStart::Calendar {
             starts.fill(0);
         } else {
             for rows in monthly {
                 for (&customer, &month) in rows.customers.iter().zip(&rows.months) {
-                    let start = &mut starts[rank[customer as usize] as usize];
+                    // Customers that are left out have no place here.
+                    let Some(start) = starts.get_mut(rank[customer as usize] as usize) else {
+                        continue;
+                    };
                     let index = (month.0 - calendar.first.0).clamp(0, last as i32);
                     *start = (*start).min(index as u16);
                 }
             }
         }
-        let mut offsets = Vec::with_capacity(rank.len() + 1);
+        let mut offsets = Vec::with_capacity(customers + 1);
         offsets.push(0);
         let mut rows = 0;
         for &start in &starts {

@@ -31,7 +31,9 @@ impl Reader<'_> {
             rows.customers.push(group[0].customer);
             rows.months.push(group[0].month);
             for (at, measure) in measures.iter().enumerate() {
-                rows.values.push(aggregate(group, at, measure.agg) as f32);
+                // A sum may leave the range of f32, which then holds the largest number.
+                let value = aggregate(group, at, measure.agg);
+                rows.values.push(value.clamp(f32::MIN.into(), f32::MAX.into()) as f32);
             }
         }
         Ok(rows)

@@ -20,7 +20,9 @@ pub struct Intake {
 impl From<&Config> for Intake {
     fn from(config: &Config) -> Self {
         Intake {
-            data: config.data.clone(),
+            // Where the tables lay says nothing about the model, and would make the bundle's id
+            // depend on the machine.
+            data: DataSpec { root: DataSpec::default().root, ..config.data.clone() },
             sources: config.sources.clone(),
             panel: config.panel.clone(),
         }

@@ -295,6 +295,7 @@ fn by_inactivity(panel: &Panel, rule: &Inactivity) -> Snapshots {
     snapshots
 }
 
+#[derive(PartialEq, Eq)]
 enum Cell {
     Missing,
     Label(bool),
@@ -332,9 +333,12 @@ fn read_column(
                 Cells::Date(days) => days[row].map(Cell::Day),
                 Cells::Number(_) => unreachable!("labels are read as text or dates"),
             };
-            if let Some(cell) = cell {
-                cells[customer] = cell;
+            let Some(cell) = cell else { continue };
+            if cells[customer] != Cell::Missing && cells[customer] != cell {
+                let message = format!("customer `{key}` has two different `{}`", place.column);
+                return Err(batch.error(Kind::Data, row, message).hint("a label has one value"));
             }
+            cells[customer] = cell;
         }
         Ok(())
     })?;

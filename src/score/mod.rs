@@ -76,7 +76,7 @@ pub fn score_in_partitions(
     if rows.is_empty() {
         return Err(Kind::Data
             .msg("the input holds no customer who could still leave")
-            .hint("are the files empty?"));
+            .hint("are the files empty, or does the data begin after the as-of month?"));
     }
     rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id)));
     Ok(Scores { as_of: last, rows, gone })

@@ -24,7 +24,7 @@ const DEPTH_MAX: usize = 16;
 pub fn expand(root: &Path, paths: &Paths, format: Option<Format>) -> Result<Vec<DataFile>> {
     let mut files = Vec::new();
     for path in paths.iter() {
-        let full = root.join(path);
+        let full: PathBuf = root.join(path).components().collect();
         let before = files.len();
         if full.is_dir() {
             collect(&full, &mut Vec::new(), format, &mut files)?;
