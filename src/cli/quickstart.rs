@@ -17,13 +17,13 @@ use crate::{fsx, score, tensors};
 /// The preset that every user can read and copy.
 const CONFIG: &str = include_str!("../../configs/telecom.toml");
 
-const CUSTOMERS: u32 = 3000;
-const MONTHS: u32 = 24;
+const CUSTOMERS: u32 = 8000;
+const MONTHS: u32 = 30;
 const SEED: u64 = 7;
 
 /// Less of everything than the preset trains with.
 const OVERRIDES: [(&str, &str); 3] =
-    [("train.epochs_max", "12"), ("train.patience", "4"), ("train.batch_customers", "128")];
+    [("train.epochs_max", "10"), ("train.patience", "3"), ("train.batch_customers", "128")];
 
 pub fn run(context: &Context, args: &QuickstartArgs) -> Result<()> {
     let folder = run_folder::locate(

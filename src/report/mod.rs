@@ -52,7 +52,7 @@ pub struct ModelScores<'a> {
     pub name: &'a str,
     /// True = churned.
     pub labels: &'a [bool],
-    /// Calibrated risk of the same snapshots, 0..=1.
+    /// Risk of the same snapshots, 0..=1.
     pub risks: &'a [f64],
 }
 

@@ -52,11 +52,7 @@ pub fn score_in_partitions(
     if as_of.is_some() && !dated {
         return Err(Kind::Usage.msg("--as-of needs dated sources; this model has attributes only"));
     }
-    let last = match as_of {
-        Some(month) => Some(month),
-        None if dated => Some(panel::last_month(intake, inputs)?),
-        None => None,
-    };
+    let last = if dated { Some(as_of_month(intake, inputs, as_of)?) } else { None };
     let (mut rows, mut gone) = (Vec::new(), 0);
     for partition in 0..partitions {
         let keep = |id: &str| hash(id) % partitions == partition;
@@ -80,6 +76,17 @@ pub fn score_in_partitions(
     }
     rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id)));
     Ok(Scores { as_of: last, rows, gone })
+}
+
+/// The month asked for, or the last one with data. After that one every customer would look silent.
+fn as_of_month(intake: &Intake, inputs: &Inputs, asked: Option<Month>) -> Result<Month> {
+    let last = panel::last_month(intake, inputs)?;
+    match asked {
+        Some(month) if month > last => Err(Kind::Data
+            .msg(format!("the as-of month {month} lies after the data, which ends in {last}"))
+            .hint("leave out --as-of to score at the end of the data")),
+        asked => Ok(asked.unwrap_or(last)),
+    }
 }
 
 /// A partition may be empty where the whole is not.

@@ -32,10 +32,13 @@ pub fn batch_loss(
     (per_month * weights).sum() / per_batch
 }
 
-/// The log-odds that a loss with weighted positives learns are too high by log(weight)
-/// (prior correction, King and Zeng 2001).
+/// The log-odds that a cross-entropy with weighted positives learns are too high by log(weight)
+/// (prior correction, King and Zeng 2001). What the focal loss learns has no such closed form.
 pub fn prior_correction(spec: &TrainSpec) -> f32 {
-    -(spec.positive_weight.ln() as f32)
+    match spec.loss {
+        Loss::Bce => -(spec.positive_weight.ln() as f32),
+        Loss::Focal => 0.0,
+    }
 }
 
 /// Mean log loss of log-odds against labels, in f64 on the host.
