@@ -246,8 +246,7 @@ fn a_damaged_generation_falls_back_to_the_one_before() {
     let data = data();
     let training = Training::gru(&data);
     let expected = training.finish("damage-whole", &[]);
-    let files =
-        ["weights.safetensors", "best.safetensors", "optimizer.safetensors", "state.json"];
+    let files = ["weights.safetensors", "best.safetensors", "optimizer.safetensors", "state.json"];
     for (at, file) in files.into_iter().chain(["sha256.json"]).enumerate() {
         let out = format!("damage-{at}");
         training.spawn_until(&out, &[], 5).kill();

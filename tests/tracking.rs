@@ -63,8 +63,10 @@ fn records(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     found.sort();
     found
 }
@@ -126,7 +128,8 @@ fn metrics_are_one_object_a_line() {
             line.as_object().expect("an object").keys().map(String::as_str).collect();
         assert_eq!(keys, ["model", "name", "step", "value"].into());
         let text = |key: &str| line[key].as_str().expect("a text").to_owned();
-        let point = (line["step"].as_u64().expect("a step"), line["value"].as_f64().expect("a number"));
+        let point =
+            (line["step"].as_u64().expect("a step"), line["value"].as_f64().expect("a number"));
         found.entry((text("model"), text("name"))).or_default().push(point);
     }
     let expected: Vec<(String, String)> = ["gru", "mlp"]
@@ -163,7 +166,11 @@ fn tensorboard_reads_the_files() {
     };
     let (code, stdout, stderr) = read();
     assert_eq!(code, 0, "{stdout}\n{stderr}");
-    for line in ["2 folders, 48 points, ", "  scalar epoch/validation_log_loss: 6 points", "  hparam train.learning_rate = 0.01"] {
+    for line in [
+        "2 folders, 48 points, ",
+        "  scalar epoch/validation_log_loss: 6 points",
+        "  hparam train.learning_rate = 0.01",
+    ] {
         assert!(stdout.contains(line), "no `{line}` in\n{stdout}");
     }
     // It does complain: about a file that is cut off.
