@@ -34,6 +34,7 @@ pub fn main() -> ExitCode {
         }
     };
     output::start_log(args.verbose);
+    end_with_device_threads();
     match run(args.verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,6 +42,21 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// A thread that dies in a GPU driver's callbacks (wgpu's poll thread has no name) leaves the rest
+/// waiting for it for ever: a job that hangs is worse than one that fails. Threads with a name are
+/// left alone, since cubecl catches the panics of its own and rejects the kernel instead.
+fn end_with_device_threads() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if std::thread::current().name().is_none() {
+            let error = Kind::Internal.msg("a worker thread failed, see above");
+            output::complain(&error.hint("go on with --resume, or use --device cpu").into());
+            std::process::exit(i32::from(Kind::Internal.exit_code()));
+        }
+    }));
 }
 
 /// The library's kind decides; what carries none is ours.

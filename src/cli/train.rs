@@ -59,8 +59,14 @@ pub fn train(
     }
     data::gate(&findings)?;
     let data = data::load(resolved)?;
-    fsx::publish_bytes(&folder.path.join("config.toml"), resolved.to_toml().as_bytes())?;
+    let write_config =
+        || fsx::publish_bytes(&folder.path.join("config.toml"), resolved.to_toml().as_bytes());
+    // A run that may not be resumed with these settings keeps the file that tells its own.
+    if folder.start == Start::Fresh {
+        write_config()?;
+    }
     let folds = train_folds(resolved, &sha256, &data, &device, &folder, clock)?;
+    write_config()?;
     let metrics = evaluate(resolved, &data, &folds);
     publish(&Outcome { resolved, sha256, folder, data, findings, folds, metrics })
 }
