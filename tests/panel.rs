@@ -37,17 +37,17 @@ fn tables() -> Tables {
         for m in 0..MONTHS {
             let (year, month) = (2023 + (m + 10) / 12, (m + 10) % 12 + 1);
             let gone = c % 5 == 0 && year == 2024 && month > 3 + c as u32 % 9;
-            if gone || (c + m as usize) % 11 == 0 {
+            if gone || (c + m as usize).is_multiple_of(11) {
                 continue;
             }
             let (usage, bill) = ((c * 31 + m as usize * 17) % 23, 5 + c % 4);
-            let known = if (c + m as usize) % 13 == 0 {
+            let known = if (c + m as usize).is_multiple_of(13) {
                 "2025-06-01".into()
             } else {
                 format!("{year}-{month:02}-28")
             };
             activity.push(format!("c{c:03},{year}-{month:02}-01,{usage},{bill}.5,{known}"));
-            if (c + m as usize) % 6 == 0 {
+            if (c + m as usize).is_multiple_of(6) {
                 tickets.push(format!(
                     "c{c:03},{year}-{month:02}-10T08:00:00,{},{}",
                     ["billing", "tech"][m as usize % 2],

@@ -33,7 +33,7 @@ impl Source {
     fn new(path: &str, text: &str) -> Self {
         let code = mask(text);
         let tests = match path.ends_with("tests.rs") {
-            true => vec![0..code.len()],
+            true => std::iter::once(0..code.len()).collect(),
             false => test_ranges(&code),
         };
         Source { path: path.to_owned(), lines: text.lines().count(), code, tests }
@@ -58,9 +58,10 @@ impl Source {
     fn places<'a>(&'a self, word: &'a str) -> impl Iterator<Item = usize> + 'a {
         let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         self.code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
-            !(is_word(self.code[..at].chars().next_back()) && is_word(word.chars().next()))
-                && !(is_word(word.chars().next_back())
-                    && is_word(self.code[at + word.len()..].chars().next()))
+            let (before, after) = (&self.code[..at], &self.code[at + word.len()..]);
+            let longer_before = is_word(before.chars().next_back()) && is_word(word.chars().next());
+            let longer_after = is_word(word.chars().next_back()) && is_word(after.chars().next());
+            !longer_before && !longer_after
         })
     }
 }
@@ -107,9 +108,9 @@ fn literal_or_comment(text: &str, before: Option<char>) -> usize {
     if text.starts_with('"') {
         return quoted(text, '"');
     }
-    if text.starts_with('\'') {
+    if let Some(rest) = text.strip_prefix('\'') {
         // A lifetime has no second quote right behind its first character.
-        let mut chars = text[1..].chars();
+        let mut chars = rest.chars();
         return match (chars.next(), chars.next()) {
             (Some('\\'), _) => quoted(text, '\''),
             (Some(c), Some('\'')) => 2 + c.len_utf8(),
