@@ -42,13 +42,15 @@ whole_ms=$(($(now_ms) - begin))
 total="$(steps whole)"
 echo "uninterrupted: $total steps in $whole_ms ms"
 
-# Each life lasts a random time around an even share of the training.
+# Each life lasts the time to start and read the data, and a random time around an even share of
+# the training.
+START_MS=700
 RANDOM="$seed"
 missed=0
 for ((kill = 1; kill <= kills; kill++)); do
     resume=()
     [ "$kill" -gt 1 ] && resume=(--resume)
-    life_ms=$((((RANDOM << 15) + RANDOM) % (2 * whole_ms / (kills + 2)) + 100))
+    life_ms=$((((RANDOM << 15) + RANDOM) % (2 * whole_ms / (kills + 8)) + START_MS))
     before="$(steps killed)"
     "${train[@]}" --out "$work/killed" "${resume[@]}" >"$work/kill-$kill.log" 2>&1 &
     child=$!

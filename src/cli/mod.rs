@@ -35,12 +35,14 @@ pub fn main() -> ExitCode {
     };
     output::start_log(args.verbose);
     end_with_device_threads();
-    match run(args.verb) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match std::panic::catch_unwind(|| run(args.verb)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             output::complain(&error);
             ExitCode::from(exit_code(&error))
         }
+        // A bug of ours, already told by the panic hook; 1 is what the contract says for it.
+        Err(_) => ExitCode::from(Kind::Internal.exit_code()),
     }
 }
 
