@@ -66,10 +66,8 @@ impl FittedFeatures {
         for customer in 0..customers {
             for (value, &at) in raw.iter_mut().zip(&layout.static_numbers) {
                 let (table, column) = derive::column(panel, at);
-                let first = table.offsets[customer] as usize;
-                let there = first < table.offsets[customer + 1] as usize;
-                *value = match &column.cells {
-                    AttributeCells::Number(cells) if there => cells[first],
+                *value = match (&column.cells, table.oldest(customer)) {
+                    (AttributeCells::Number(cells), Some(version)) => cells[version],
                     _ => f32::NAN,
                 };
             }
@@ -82,10 +80,10 @@ impl FittedFeatures {
             self.static_categories.iter().zip(&layout.static_categories).enumerate()
         {
             let of = category_codes(panel, fitted, at);
+            let table = derive::column(panel, at).0;
             for customer in 0..customers {
-                let first = derive::column(panel, at).0.offsets[customer] as usize;
-                let there = first < derive::column(panel, at).0.offsets[customer + 1] as usize;
-                codes[customer * categories + c] = if there { of[first] } else { 0 };
+                let code = table.oldest(customer).map_or(fitted.code(None), |version| of[version]);
+                codes[customer * categories + c] = code;
             }
         }
         Ok(StaticBlock { numbers, codes, categories })

@@ -247,9 +247,7 @@ fn fit_static(
             unreachable!("the layout lists numbers here")
         };
         let value = |&customer: &u32| {
-            let first = table.offsets[customer as usize] as usize;
-            let there = first < table.offsets[customer as usize + 1] as usize;
-            if there { cells[first] } else { f32::NAN }
+            table.oldest(customer as usize).map_or(f32::NAN, |version| cells[version])
         };
         let mut values: Vec<f32> = customers.iter().map(value).collect();
         FittedNumber::fit(column.name.clone(), &mut values, spec.scaling, spec.log_above_skewness)

@@ -55,12 +55,18 @@ impl AttributeCells {
 impl AttributeTable {
     /// The version of a customer that is true at the end of `month`; None if there is none yet.
     pub fn version(&self, customer: usize, month: Month) -> Option<usize> {
-        let (from, to) = (self.offsets[customer] as usize, self.offsets[customer + 1] as usize);
         if !self.versioned {
-            return (from < to).then_some(from);
+            return self.oldest(customer);
         }
+        let (from, to) = (self.offsets[customer] as usize, self.offsets[customer + 1] as usize);
         let valid = self.valid_from[from..to].partition_point(|&start| start <= month);
         valid.checked_sub(1).map(|index| from + index)
+    }
+
+    /// A customer's oldest version, which is the only one where there are no versions.
+    pub fn oldest(&self, customer: usize) -> Option<usize> {
+        let (from, to) = (self.offsets[customer] as usize, self.offsets[customer + 1] as usize);
+        (from < to).then_some(from)
     }
 
     pub(super) fn hash_into(&self, hash: &mut Sha256) {

@@ -88,24 +88,12 @@ impl Resident {
         let mut batches = Vec::new();
         for (at, bucket) in self.buckets.iter().enumerate() {
             let order = seeds.child("bucket", at as u64).shuffled("order", epoch, bucket.rows);
-            let size = batch_rows.min(bucket.rows);
-            batches.extend(order.chunks(size).map(|rows| (at, filled(rows, size, bucket.rows))));
+            batches.extend(bucket.batches(&order, batch_rows).map(|rows| (at, rows)));
         }
         let order = seeds.shuffled("batches", epoch, batches.len());
         let mut taken: Vec<Option<_>> = batches.into_iter().map(Some).collect();
         let take = |&i: &u32| taken[i as usize].take().expect("a permutation names each once");
         order.iter().map(take).collect()
-    }
-
-    /// All rows in order, in batches of constant shape.
-    pub fn in_order(&self, batch_rows: usize) -> Vec<(usize, Vec<u32>)> {
-        let mut batches = Vec::new();
-        for (at, bucket) in self.buckets.iter().enumerate() {
-            let order: Vec<u32> = (0..bucket.rows as u32).collect();
-            let size = batch_rows.min(bucket.rows);
-            batches.extend(order.chunks(size).map(|rows| (at, filled(rows, size, bucket.rows))));
-        }
-        batches
     }
 
     /// Gathers rows on the device. Filling repeats the first row with weight zero.
@@ -132,11 +120,18 @@ impl Resident {
     }
 }
 
-/// Fills a last batch up to `size` with a row number that does not exist.
-fn filled(rows: &[u32], size: usize, none: usize) -> Vec<u32> {
-    let mut rows = rows.to_vec();
-    rows.resize(size, none as u32);
-    rows
+impl Bucket {
+    /// Cuts rows into batches of constant shape; the last one is filled up with a row number that
+    /// does not exist.
+    pub fn batches(&self, rows: &[u32], batch_rows: usize) -> impl Iterator<Item = Vec<u32>> {
+        let size = batch_rows.min(self.rows);
+        let none = self.rows as u32;
+        rows.chunks(size).map(move |rows| {
+            let mut rows = rows.to_vec();
+            rows.resize(size, none);
+            rows
+        })
+    }
 }
 
 fn snapshot_bucket(examples: &Examples, device: &Device) -> Result<Bucket> {

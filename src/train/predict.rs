@@ -12,8 +12,9 @@ pub fn log_odds(network: &Network, data: &Resident) -> Vec<f32> {
     let mut found: Vec<(u32, f32)> = Vec::with_capacity(data.snapshots);
     for (at, bucket) in data.buckets.iter().enumerate() {
         let mut values = Vec::with_capacity(bucket.rows * bucket.months);
-        for (_, rows) in data.in_order(BATCH_ROWS).iter().filter(|(bucket, _)| *bucket == at) {
-            let batch = data.batch(at, rows);
+        let in_order: Vec<u32> = (0..bucket.rows as u32).collect();
+        for rows in bucket.batches(&in_order, BATCH_ROWS) {
+            let batch = data.batch(at, &rows);
             let out = network.forward(&batch).into_data();
             values.extend(out.try_into_vec_as::<f32>().expect("log-odds are f32"));
         }
