@@ -47,6 +47,11 @@ pub enum Verb {
         before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
     )]
     Score(ScoreArgs),
+    /// Time training steps: one JSON case per line in, one JSON timing per line out.
+    #[command(
+        before_help = "Example: echo '{\"model\":\"gru\",\"rows\":512,\"months\":24,\"inputs\":16,\"hidden\":64,\"steps\":20}' | churn bench"
+    )]
+    Bench(BenchArgs),
     /// Look at a configuration.
     Config {
         #[command(subcommand)]
@@ -162,4 +167,11 @@ pub struct ScoreArgs {
     /// auto, gpu, cpu or ndarray.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BenchArgs {
+    /// Threads of the CPU backend; 0 = all cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
 }

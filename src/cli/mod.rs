@@ -4,6 +4,7 @@
 //! ([`Kind::exit_code`](crate::error::Kind::exit_code)).
 
 mod args;
+mod bench;
 pub mod config;
 mod context;
 mod data;
@@ -74,6 +75,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Check(args) => check(&args)?,
         Verb::Train(args) => train::run(&context, &args)?,
         Verb::Score(args) => score::run(&args)?,
+        Verb::Bench(args) => bench::run(&context, &args)?,
         Verb::Config { verb: ConfigVerb::Show(args) } => {
             output::print(&config::show(&args.load()?))?;
         }

@@ -7,6 +7,13 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::Architecture;
+use super::ops::linear::{Activation, linear};
+
+/// A layer of burn's by our kernel.
+pub fn dense<const D: usize>(layer: &Linear, x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    let bias = layer.bias.as_ref().map(|bias| bias.val());
+    linear(x, layer.weight.val(), bias, activation)
+}
 
 /// Embeds categories, joins them to the numbers, and passes both through residual blocks.
 #[derive(Module, Debug)]
@@ -52,7 +59,7 @@ impl Trunk {
         }
         let joined = Tensor::cat(parts, 1);
         let hidden =
-            self.blocks.iter().fold(self.input.forward(joined), |x, block| block.forward(x));
+            self.blocks.iter().fold(dense(&self.input, joined, Activation::None), |x, block| block.forward(x));
         relu(self.norm.forward(hidden))
     }
 }
@@ -79,7 +86,7 @@ impl Residual {
     }
 
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = relu(self.wide.forward(self.norm.forward(x.clone())));
-        x + self.back.forward(self.dropout.forward(hidden))
+        let hidden = dense(&self.wide, self.norm.forward(x.clone()), Activation::Relu);
+        x + dense(&self.back, self.dropout.forward(hidden), Activation::None)
     }
 }

@@ -8,8 +8,9 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 
 use super::Architecture;
-use super::blocks::Trunk;
-use super::ops::gru::gru_sequence;
+use super::blocks::{Trunk, dense};
+use super::ops::gru::{GruWeights, gru_sequence};
+use super::ops::linear::Activation;
 use crate::tensors::Batch;
 
 /// A gated recurrent unit (Cho et al. 2014), in the variant of cuDNN and PyTorch: the reset gate
@@ -36,20 +37,18 @@ impl GruLayer {
         }
     }
 
-    /// `[T, B, F]` to all states `[T, B, H]`, from a zero state.
+    /// `[B, T, F]` to all states `[B, T, H]`, from a zero state.
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [months, rows, inputs] = x.dims();
-        let gates = self.input_weight.dims()[1];
-        let flat = x.reshape([months * rows, inputs]);
-        let projected =
-            flat.matmul(self.input_weight.val()) + self.input_bias.val().unsqueeze::<2>();
-        let start = Tensor::zeros([rows, gates / 3], &projected.device());
-        gru_sequence(
-            projected.reshape([months, rows, gates]),
-            start,
-            self.hidden_weight.val(),
-            self.hidden_bias.val().unsqueeze(),
-        )
+        let [rows, ..] = x.dims();
+        let hidden = self.hidden_weight.dims()[0];
+        let start = Tensor::zeros([rows, hidden], &x.device());
+        let weights = GruWeights {
+            input: self.input_weight.val(),
+            input_bias: self.input_bias.val().unsqueeze(),
+            hidden: self.hidden_weight.val(),
+            hidden_bias: self.hidden_bias.val().unsqueeze(),
+        };
+        gru_sequence(x, start, weights, None)
     }
 }
 
@@ -72,10 +71,9 @@ impl GruStack {
         }
     }
 
-    /// Months `[B, T, F]` to states `[T, B, H]`.
+    /// Months `[B, T, F]` to states `[B, T, H]`.
     fn forward(&self, months: Tensor<3>) -> Tensor<3> {
-        let first = months.swap_dims(0, 1);
-        self.layers.iter().fold(first, |x, layer| self.dropout.forward(layer.forward(x)))
+        self.layers.iter().fold(months, |x, layer| self.dropout.forward(layer.forward(x)))
     }
 }
 
@@ -97,7 +95,7 @@ impl GruNet {
     /// Log-odds `[B, T, 1]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let months = batch.months.clone().expect("sequence batches hold months");
-        self.head.forward(self.stack.forward(months)).swap_dims(0, 1)
+        dense(&self.head, self.stack.forward(months), Activation::None)
     }
 }
 
@@ -129,10 +127,10 @@ impl HybridNet {
     /// Log-odds `[B, T, 1]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let months = batch.months.clone().expect("sequence batches hold months");
-        let states = self.from_state.forward(self.stack.forward(months));
+        let states = dense(&self.from_state, self.stack.forward(months), Activation::None);
         let fixed = self.trunk.forward(batch.numbers.clone(), batch.codes.clone());
-        let fixed = self.from_static.forward(fixed).unsqueeze_dim::<3>(0);
+        let fixed = dense(&self.from_static, fixed, Activation::None).unsqueeze_dim::<3>(1);
         let joined = self.dropout.forward(relu(states + fixed));
-        self.head.forward(joined).swap_dims(0, 1)
+        dense(&self.head, joined, Activation::None)
     }
 }

@@ -4,7 +4,6 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use rand_distr::{Distribution, Normal, Uniform};
 
-use super::Network;
 use super::params::{name, replace};
 use crate::seeds::Seeds;
 
@@ -13,7 +12,7 @@ const EMBEDDING_SD: f32 = 0.1;
 
 /// Draws all matrices anew: uniform in ±1/sqrt(fan-in) as PyTorch does for linear layers, in
 /// ±1/sqrt(H) for recurrent ones, normal for embeddings. Biases start at zero.
-pub fn randomise(network: Network, seeds: &Seeds) -> Network {
+pub fn randomise<M: Module>(network: M, seeds: &Seeds) -> M {
     let mut mapper = Randomise { seeds: *seeds, path: Vec::new(), containers: Vec::new() };
     network.map(&mut mapper)
 }

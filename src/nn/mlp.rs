@@ -5,7 +5,8 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::Architecture;
-use super::blocks::Trunk;
+use super::blocks::{Trunk, dense};
+use super::ops::linear::Activation;
 use crate::tensors::Batch;
 
 #[derive(Module, Debug)]
@@ -25,6 +26,6 @@ impl MlpNet {
     /// Log-odds `[B, 1, 1]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let hidden = self.trunk.forward(batch.numbers.clone(), batch.codes.clone());
-        self.head.forward(hidden).unsqueeze_dim(2)
+        dense(&self.head, hidden, Activation::None).unsqueeze_dim(2)
     }
 }

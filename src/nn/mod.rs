@@ -9,6 +9,7 @@ mod init;
 mod mlp;
 pub mod ops;
 pub mod params;
+mod plain;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -20,6 +21,7 @@ use crate::tensors::Batch;
 
 pub use gru::{GruNet, HybridNet};
 pub use mlp::MlpNet;
+pub use plain::PlainMlp;
 
 /// What a network's shape follows from; it is stored in the bundle.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

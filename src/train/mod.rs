@@ -1,5 +1,6 @@
 //! Trains one network: own loop, data resident on the device, resumable to the bit on a CPU.
 
+pub mod bench;
 mod checkpoint;
 mod guard;
 mod loss;

@@ -11,7 +11,6 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::config::TrainSpec;
 use crate::error::{Kind, Result};
-use crate::nn::Network;
 use crate::nn::params::{HostTensor, Parameters};
 
 const BETA_1: f64 = 0.9;
@@ -28,13 +27,13 @@ pub struct AdamW {
 
 impl AdamW {
     /// One step down the gradients.
-    pub fn step(
+    pub fn step<M: Module>(
         &mut self,
-        network: Network,
+        network: M,
         gradients: Gradients,
         rate: f64,
         spec: &TrainSpec,
-    ) -> Network {
+    ) -> M {
         self.steps += 1;
         let mut norm = SquaredNorm { gradients: &gradients, sum: None };
         network.visit(&mut norm);

@@ -1,3 +1,5 @@
-//! Operations that the networks need and the tensor library lacks.
+//! Operations of our own, each one node of the autodiff graph.
 
 pub mod gru;
+pub mod linear;
+mod native;

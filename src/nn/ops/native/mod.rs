@@ -1,0 +1,9 @@
+//! Kernels on plain slices for the flex backend: SIMD units found at run time (AVX-512, AVX2,
+//! NEON, or plain numbers), threads of rayon.
+
+pub mod activation;
+pub mod buffer;
+pub mod gru;
+pub mod linear;
+pub mod product;
+pub mod tensor;
