@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""One training step of ours beside one of PyTorch: same shapes, same threads, f32, on the CPU.
+"""One training step of ours beside one of PyTorch: same shapes, at most the same threads, f32, on the CPU.
 
     python3 scripts/bench/train_speed.py [--churn target/release/churn] [--threads 2] [--quick]
         [--compile] [--devices cpu,ndarray,gpu] [--json FILE]
 
 A step is forward, mean binary cross-entropy, backward and AdamW, on a batch that lies in memory.
 Ours is `churn bench`, one child for all requests; PyTorch is torch_step.py in this process. The two
-take turns, so that a busy machine slows both: a turn is about 0.3 s of steps, its figure their
-median, a ratio is PyTorch's over ours of the same pair of turns. Needs PyTorch 2.4 or later.
+take turns: a turn is about 0.3 s of steps, its figure their median, a ratio is PyTorch's over ours of
+the same pair of turns. For each shape PyTorch first tries one thread and all of them and keeps what is
+faster. The machine should do nothing else. All shapes take about 15 minutes. Needs PyTorch 2.4 or later.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -26,6 +28,9 @@ STEPS_MIN = 5
 # A turn of the smallest shape would be thousands of steps, whose median is known long before.
 STEPS_MAX = 300
 WARMUP = 3
+# With a compiler on both cores, PyTorch's step was seen 7, 11 and 343 ms long on one and the same shape:
+# OpenMP's threads meet after every operation, and one without a core holds up the other.
+LOAD_MAX = 0.5
 # An answer that takes longer is a hung child: the largest shape needs a few seconds a turn.
 ANSWER_SECONDS_MAX = 300
 
@@ -45,24 +50,27 @@ ALL += [mlp(*shape) for shape in itertools.product((256, 1024, 4096), (128, 256,
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--churn", default="target/release/churn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, help="5; 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="four shapes, under a minute")
-    parser.add_argument("--compile", action="store_true", help="PyTorch's turn is the faster of eager and compiled")
+    parser.add_argument("--compile", action="store_true",
+                        help="PyTorch's turn is the faster of eager and compiled (half a minute a shape)")
     parser.add_argument("--devices", help="also our own backends beside each other, such as cpu,ndarray,gpu")
     parser.add_argument("--json", type=Path, help="file for all figures")
     args = parser.parse_args()
     # Before PyTorch and its OpenMP are loaded, which read it once.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import torch
-    torch.set_num_threads(args.threads)
 
     result = {"cpu": cpu(), "threads": args.threads, "torch": torch.__version__, "churn": version(args.churn),
               "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}
     print(f"{result['cpu']}, {result['threads']} threads, PyTorch {result['torch']}, {result['churn']}, "
           f"{result['utc']}, load {result['load']:.1f} before\n")
+    if result["load"] > LOAD_MAX:
+        print("The machine is busy: PyTorch's threads wait for each other and its figures are too high.\n")
     with Ours(args.churn, args.threads) as ours:
         result["shapes"] = compare(ours, args)
         if args.devices:
@@ -77,27 +85,29 @@ def main():
 
 def compare(ours, args):
     """Prints and returns one row per shape."""
-    print("| shape | ours ms | PyTorch ms | ratio | range | our loss | PyTorch loss |")
-    print("|---|---|---|---|---|---|---|")
+    print("| shape | ours ms | PyTorch ms | its threads | ratio | range | our loss | PyTorch loss |")
+    print("|---|---|---|---|---|---|---|---|")
     shapes = []
     for shape in QUICK if args.quick else ALL:
-        found = pairs(ours, shape, args.pairs or (3 if args.quick else 5), args.compile)
+        found = pairs(ours, shape, args)
         ratios = [torch / churn for churn, torch in zip(found["ours_ms"], found["torch_ms"])]
         found |= {"ratios": ratios, "ratio": median(ratios)}
         shapes.append(found)
         print(f"| {name(shape)} | {median(found['ours_ms']):.2f} | {median(found['torch_ms']):.2f} | "
-              f"{found['ratio']:.2f} | {min(ratios):.1f}-{max(ratios):.1f} | {fall(found['ours_loss'])} | "
-              f"{fall(found['torch_loss'])} |", flush=True)
+              f"{found['torch_threads']} | {found['ratio']:.2f} | {min(ratios):.1f}-{max(ratios):.1f} | "
+              f"{fall(found['ours_loss'])} | {fall(found['torch_loss'])} |", flush=True)
     return shapes
 
 
-def pairs(ours, shape, count, compiled):
+def pairs(ours, shape, args):
+    """Turns of all sides, and what came of them."""
     sides = {"ours": ours.turn, "torch": bench(shape).turn}
-    if compiled and (turn := compiled_turn(shape)):
+    threads = best_threads(sides["torch"], shape, args.threads)
+    if args.compile and (turn := compiled_turn(shape)):
         sides["compiled"] = turn
     steps = {side: steps_of_turn(turn, shape) for side, turn in sides.items()}
-    found = {"request": shape, "steps": steps, "ours_ms": [], "torch_ms": []}
-    for _ in range(count):
+    found = {"request": shape, "steps": steps, "torch_threads": threads, "ours_ms": [], "torch_ms": []}
+    for _ in range(args.pairs or (3 if args.quick else 5)):
         answers = {side: turn(request(shape, steps[side])) for side, turn in sides.items()}
         ms = {side: median(answer["step_ms"]) for side, answer in answers.items()}
         found["ours_ms"].append(ms.pop("ours"))
@@ -118,21 +128,38 @@ def bench(shape, compiled=False):
     return Bench(request(shape, 0), compiled)
 
 
+def best_threads(turn, shape, threads):
+    """Sets and returns how many threads PyTorch is faster with. On two quiet cores nn.GRU gains nothing by the
+    second: 17.6 ms with one, 18.5 with both for B512 T24 F8 H64, 2.3 and 2.5 for B128 T12 F32 H32."""
+    import torch
+
+    def step_ms(count):
+        torch.set_num_threads(count)
+        return min(turn(request(shape, STEPS_MIN))["step_ms"])
+
+    best = min({threads, 1}, key=step_ms)
+    torch.set_num_threads(best)
+    return best
+
+
 def compiled_turn(shape):
     """A turn of the compiled step, or None and a line that says why it does not compile."""
     import torch
     torch._dynamo.reset()
     try:
+        # By default torch.compile leaves nn.GRU as it is.
+        torch._dynamo.config.allow_rnn = True
         found = bench(shape, compiled=True)
         found.turn(request(shape, 1))
         return found.turn
     except Exception as error:  # Inductor, its C++ compiler and dynamo each raise their own.
-        print(f"{name(shape)} does not compile: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+        reason = (str(error).splitlines() or [""])[0]
+        print(f"{name(shape)} does not compile: {type(error).__name__}: {reason}", file=sys.stderr)
         return None
 
 
 def steps_of_turn(turn, shape):
-    ms = median(turn(request(shape, 3))["step_ms"])
+    ms = min(turn(request(shape, 3))["step_ms"])
     return int(min(max(STEPS_MIN, TURN_MS / ms), STEPS_MAX))
 
 
@@ -163,7 +190,8 @@ class Ours:
         return self
 
     def __exit__(self, *_):
-        self.child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # It may have ended by itself.
+            self.child.stdin.close()
         try:
             self.child.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -172,8 +200,9 @@ class Ours:
 
     def ask(self, request):
         # Each answer is one line, so what is ready to be read is all of it.
-        self.child.stdin.write(json.dumps(request) + "\n")
-        self.child.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.child.stdin.write(json.dumps(request) + "\n")
+            self.child.stdin.flush()
         ready, _, _ = select.select([self.child.stdout], [], [], ANSWER_SECONDS_MAX)
         line = self.child.stdout.readline() if ready else ""
         if not line:
@@ -199,8 +228,11 @@ def fall(losses):
 
 
 def cpu():
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    """Its name where Linux tells it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, "unknown CPU")
 
 
 def version(churn):

@@ -11,6 +11,7 @@ use super::optimizer::AdamW;
 use crate::clock::Clock;
 use crate::config::{GruSpec, MlpSpec, ModelKind, TrainSpec};
 use crate::error::{Kind, Result};
+use crate::nn::ops::on_worker;
 use crate::nn::{Architecture, Network, PlainMlp};
 use crate::seeds::Seeds;
 use crate::tensors::{Batch, choose};
@@ -96,13 +97,13 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
     }
 }
 
-fn time<M: Module>(
+fn time<M: Module + Send>(
     mut network: M,
     batch: &Batch,
     case: &Case,
     chosen: &crate::tensors::Chosen,
     clock: &dyn Clock,
-    forward: impl Fn(&M, &Batch) -> Tensor<3>,
+    forward: impl Fn(&M, &Batch) -> Tensor<3> + Sync,
 ) -> Result<Timing> {
     let spec = TrainSpec { learning_rate: 1e-3, ..TrainSpec::default() };
     let mut optimizer = AdamW::default();
@@ -110,10 +111,13 @@ fn time<M: Module>(
     let (mut step_ms, mut losses) = (Vec::new(), Vec::new());
     for step in 0..case.warmup + case.steps {
         let start = clock.elapsed();
-        let batch = batch.clone().tracked();
-        let loss = loss::batch_loss(forward(&network, &batch), &batch, examples, &spec);
-        let gradients = loss.backward();
-        network = optimizer.step(network, gradients, spec.learning_rate, &spec);
+        let loss;
+        (network, loss) = on_worker(|| {
+            let batch = batch.clone().tracked();
+            let loss = loss::batch_loss(forward(&network, &batch), &batch, examples, &spec);
+            let gradients = loss.backward();
+            (optimizer.step(network, gradients, spec.learning_rate, &spec), loss)
+        });
         let _ = chosen.device.sync();
         if step >= case.warmup {
             step_ms.push((clock.elapsed() - start).as_secs_f64() * 1e3);

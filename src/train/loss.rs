@@ -4,13 +4,13 @@ use burn::tensor::Tensor;
 
 use crate::config::TrainSpec;
 use crate::config::model::Loss;
+use crate::nn::ops::loss::{Rule, loss_sum};
 use crate::tensors::Batch;
 
 /// Loss of a batch, `[1]`, from log-odds `[B, T, 1]`: the sum over its labelled months divided by
 /// `per_batch`, the labelled months of an average batch. Divided by its own count, a batch of
 /// short histories would weigh its months more than one of long histories, and short histories
-/// are those of customers who left. Stable for large log-odds:
-/// max(x, 0) - x y + log(1 + exp(-|x|)).
+/// are those of customers who left.
 pub fn batch_loss(
     log_odds: Tensor<3>,
     batch: &Batch,
@@ -18,18 +18,16 @@ pub fn batch_loss(
     spec: &TrainSpec,
 ) -> Tensor<1> {
     let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
-    let softplus = log_odds.clone().abs().neg().exp().log1p();
-    let cross_entropy = log_odds.clone().clamp_min(0.0) - log_odds * targets.clone() + softplus;
-    let per_month = match spec.loss {
-        Loss::Bce => cross_entropy,
-        // Lin et al. 2017: (1 - p_t)^gamma times the cross-entropy, whose p_t is exp(-ce).
-        Loss::Focal => {
-            let miss = cross_entropy.clone().neg().exp().neg().add_scalar(1.0).clamp_min(1e-6);
-            miss.powf_scalar(spec.focal_gamma as f32) * cross_entropy
-        }
+    let weights = match spec.positive_weight {
+        1.0 => weights,
+        positive => weights * (targets.clone() * (positive - 1.0) + 1.0),
     };
-    let weights = weights * (targets * (spec.positive_weight - 1.0) + 1.0);
-    (per_month * weights).sum() / per_batch
+    let rule = match spec.loss {
+        Loss::Bce => Rule::CrossEntropy,
+        Loss::Focal => Rule::Focal { gamma: spec.focal_gamma as f32 },
+    };
+    let [log_odds, targets, weights] = [log_odds, targets, weights].map(|t| t.reshape([-1]));
+    loss_sum(log_odds, targets, weights, rule) / per_batch
 }
 
 /// The log-odds that a cross-entropy with weighted positives learns are too high by log(weight)

@@ -11,12 +11,13 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::config::TrainSpec;
 use crate::error::{Kind, Result};
+use crate::nn::ops::adamw::{Rule, adamw, sum_of_squares};
 use crate::nn::params::{HostTensor, Parameters};
 
 const BETA_1: f64 = 0.9;
 const BETA_2: f64 = 0.999;
 /// As in PyTorch.
-const EPSILON: f64 = 1e-8;
+const EPSILON: f32 = 1e-8;
 
 /// First and second moments of each parameter.
 #[derive(Debug, Clone, Default)]
@@ -44,12 +45,13 @@ impl AdamW {
             gradients,
             clip,
             moments: &mut self.moments,
-            rate,
-            decay: spec.weight_decay,
-            correction: [
-                1.0 - BETA_1.powf(self.steps as f64),
-                1.0 - BETA_2.powf(self.steps as f64),
-            ],
+            rule: Rule {
+                betas: [BETA_1 as f32, BETA_2 as f32],
+                rate: (rate / (1.0 - BETA_1.powf(self.steps as f64))) as f32,
+                spread_scale: (1.0 / (1.0 - BETA_2.powf(self.steps as f64))) as f32,
+                epsilon: EPSILON,
+                keep: (1.0 - rate * spec.weight_decay) as f32,
+            },
         };
         network.map(&mut update)
     }
@@ -95,7 +97,7 @@ struct SquaredNorm<'a> {
 impl ModuleVisitor for SquaredNorm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
-            let square = (gradient.clone() * gradient).sum();
+            let square = sum_of_squares(gradient.reshape([-1]));
             self.sum = Some(match self.sum.take() {
                 Some(sum) => sum + square,
                 None => square,
@@ -110,9 +112,7 @@ struct Update<'a> {
     /// `[1]`: what gradients are multiplied with.
     clip: Tensor<1>,
     moments: &'a mut BTreeMap<String, [Tensor<1>; 2]>,
-    rate: f64,
-    decay: f64,
-    correction: [f64; 2],
+    rule: Rule,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -127,24 +127,17 @@ impl ModuleMapper for Update<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return param };
         let shape = gradient.dims();
-        let gradient = gradient.reshape([-1]) * self.clip.clone();
+        let gradient = gradient.reshape([-1]);
         let name = self.path.join(".");
-        let square = gradient.clone() * gradient.clone();
-        let (first, second) = match self.moments.remove(&name) {
-            Some([first, second]) => (
-                first * BETA_1 + gradient * (1.0 - BETA_1),
-                second * BETA_2 + square * (1.0 - BETA_2),
-            ),
-            None => (gradient * (1.0 - BETA_1), square * (1.0 - BETA_2)),
-        };
-        let spread = (second.clone() / self.correction[1]).sqrt() + EPSILON;
-        let step = first.clone() / spread * (self.rate / self.correction[0]);
-        self.moments.insert(name, [first, second]);
+        let moments =
+            self.moments.remove(&name).unwrap_or_else(|| [gradient.zeros_like(), gradient.zeros_like()]);
         // Biases, norms and other vectors are not decayed.
-        let keep = if D >= 2 { 1.0 - self.rate * self.decay } else { 1.0 };
+        let rule = if D >= 2 { self.rule } else { Rule { keep: 1.0, ..self.rule } };
+        let (clip, kept) = (self.clip.clone(), &mut self.moments);
         param.map(|old| {
-            let updated = old.inner().reshape([-1]) * keep - step;
-            Tensor::from_inner(updated.reshape(shape)).require_grad()
+            let (new, moments) = adamw(old.inner().reshape([-1]), gradient, moments, clip, rule);
+            kept.insert(name, moments);
+            Tensor::from_inner(new.reshape(shape)).require_grad()
         })
     }
 }

@@ -14,6 +14,7 @@ use super::{Stop, guard, loss, predict, schedule};
 use crate::clock::Clock;
 use crate::config::{ModelKind, TrainSpec};
 use crate::error::Result;
+use crate::nn::ops::on_worker;
 use crate::nn::params::{self, Parameters};
 use crate::nn::{Architecture, Network};
 use crate::seeds::Seeds;
@@ -208,7 +209,8 @@ impl<'a> Trainer<'a> {
         let steps_max = batches.len() as u64 * u64::from(job.spec.epochs_max);
         let per_batch = job.train.snapshots as f64 / batches.len() as f64;
         for batch in batches.iter().skip(self.state.batch as usize) {
-            self.step(batch, per_batch, schedule::rate(job.spec, self.state.steps, steps_max));
+            let rate = schedule::rate(job.spec, self.state.steps, steps_max);
+            on_worker(|| self.step(batch, per_batch, rate));
             let at_log = self.state.steps.is_multiple_of(u64::from(job.spec.log_steps.max(1)));
             let stop = job.stop.requested();
             let every = u64::from(job.spec.checkpoint_steps);

@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::activation::{sigmoids, tanh};
-use super::buffer::{Buffer, padded};
+use super::buffer::{Buffer, Pooled, padded};
 use super::product::{Tile, columns_times, rows_times, set, vector};
 
 /// Sizes of a sequence: B rows, T months, F inputs, H hidden units.
@@ -54,7 +54,7 @@ pub enum Keep {
 }
 
 /// Gates r, z, n and the recurrent part of n, per block `[T, rows, 4, H]`, padded.
-pub type Gates = Buffer;
+pub type Gates = Pooled;
 
 /// Gradients, shaped like what they are of.
 #[derive(Debug, Clone)]
@@ -72,6 +72,9 @@ pub struct Gradients {
 /// first cache level, few enough that the states of a block stay in the second.
 const BLOCK_ROWS: usize = 64;
 
+/// The same for small batches, so that there is a block for more than one thread.
+const BLOCK_ROWS_SMALL: usize = 32;
+
 /// Rows of a register tile where there are 32 vector registers, and where there are 16.
 const TILE_ROWS: usize = 8;
 const TILE_ROWS_NARROW: usize = 4;
@@ -80,13 +83,18 @@ const TILE_ROWS_NARROW: usize = 4;
 const GATES: usize = 3;
 
 impl Shape {
-    fn blocks(&self) -> usize {
-        self.rows.div_ceil(BLOCK_ROWS)
+    /// Rows of all blocks but the last.
+    fn block_size(&self) -> usize {
+        if self.rows >= 4 * BLOCK_ROWS { BLOCK_ROWS } else { BLOCK_ROWS_SMALL }
     }
 
-    /// Rows that a block computes: whole tiles.
-    fn block_rows(&self) -> usize {
-        self.rows.min(BLOCK_ROWS).next_multiple_of(TILE_ROWS)
+    fn blocks(&self) -> usize {
+        self.rows.div_ceil(self.block_size())
+    }
+
+    /// Rows that are computed, if this is the shape of a block: whole tiles.
+    fn tiled_rows(&self) -> usize {
+        self.rows.next_multiple_of(TILE_ROWS)
     }
 
     fn wide(&self) -> usize {
@@ -94,7 +102,8 @@ impl Shape {
     }
 
     fn block_gates(&self) -> usize {
-        self.months * self.block_rows() * 4 * self.wide()
+        let rows = self.rows.min(self.block_size()).next_multiple_of(TILE_ROWS);
+        self.months * rows * 4 * self.wide()
     }
 }
 
@@ -109,14 +118,14 @@ pub fn forward(
     let Shape { rows, months: t, inputs: f, hidden: h } = shape;
     let mut states = vec![0.0; rows * t * h];
     let mut gates =
-        (keep == Keep::Gates).then(|| Buffer::zeros(shape.blocks() * shape.block_gates()));
+        (keep == Keep::Gates).then(|| Pooled::dirty(shape.blocks() * shape.block_gates()));
     let packed = arch.dispatch(PackForward { shape, weights });
     let mut no_gates: Vec<&mut [f32]> = (0..shape.blocks()).map(|_| Default::default()).collect();
     let gates_of: Vec<&mut [f32]> = match gates.as_mut() {
         Some(gates) => gates.chunks_mut(shape.block_gates()).collect(),
         None => std::mem::take(&mut no_gates),
     };
-    states.par_chunks_mut(BLOCK_ROWS * t * h).zip(gates_of).enumerate().for_each(
+    states.par_chunks_mut(shape.block_size() * t * h).zip(gates_of).enumerate().for_each(
         |(block, (states, gates))| {
             let inputs = inputs.block(block, &shape);
             let shape = Shape { rows: states.len() / (t * h), inputs: f, ..shape };
@@ -128,7 +137,8 @@ pub fn forward(
 
 impl<'a> Inputs<'a> {
     fn block(&self, block: usize, shape: &Shape) -> Inputs<'a> {
-        let rows = block * BLOCK_ROWS..shape.rows.min((block + 1) * BLOCK_ROWS);
+        let size = shape.block_size();
+        let rows = block * size..shape.rows.min((block + 1) * size);
         let cut = |all: &'a [f32], width: usize| &all[rows.start * width..rows.end * width];
         Inputs {
             x: cut(self.x, shape.months * shape.inputs),
@@ -210,7 +220,7 @@ impl ForwardBlock<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(mut self, simd: S) {
         let Shape { rows, months, hidden, .. } = self.shape;
-        let (wide, all_rows) = (self.shape.wide(), self.shape.block_rows());
+        let (wide, all_rows) = (self.shape.wide(), self.shape.tiled_rows());
         let mut before = Buffer::zeros(all_rows * wide);
         let mut after = Buffer::zeros(all_rows * wide);
         let mut sums = Buffer::zeros(R * 4 * S::F32_LANES);
@@ -242,7 +252,7 @@ impl ForwardBlock<'_> {
     ) {
         let Shape { rows, months, inputs, hidden } = self.shape;
         let (wide, lanes) = (self.shape.wide(), S::F32_LANES);
-        let all_rows = self.shape.block_rows();
+        let all_rows = self.shape.tiled_rows();
         let first = group * lanes;
         let panel = &self.packed.groups[group * (inputs + hidden) * GATES * lanes..]
             [..(inputs + hidden) * GATES * lanes];
@@ -342,15 +352,15 @@ pub fn backward(
     let mut d_x = vec![0.0; if wanted == InputGradient::Wanted { rows * t * f } else { 0 }];
     let mut d_x_of: Vec<&mut [f32]> = (0..shape.blocks()).map(|_| Default::default()).collect();
     if wanted == InputGradient::Wanted {
-        d_x_of = d_x.chunks_mut(BLOCK_ROWS * t * f).collect();
+        d_x_of = d_x.chunks_mut(shape.block_size() * t * f).collect();
     }
     partial
         .par_chunks_mut(sums.len)
-        .zip(d_start.par_chunks_mut(BLOCK_ROWS * h))
+        .zip(d_start.par_chunks_mut(shape.block_size() * h))
         .zip(d_x_of)
         .enumerate()
         .for_each(|(block, ((partial, d_start), d_x))| {
-            let states = block * BLOCK_ROWS * t * h..;
+            let states = block * shape.block_size() * t * h..;
             let shape_here = Shape { rows: d_start.len() / h, ..shape };
             arch.dispatch(BackwardBlock {
                 shape: shape_here,
@@ -528,7 +538,7 @@ impl BackwardBlock<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(mut self, simd: S) {
         let Shape { rows, months, inputs, hidden } = self.shape;
-        let (wide, all_rows) = (self.shape.wide(), self.shape.block_rows());
+        let (wide, all_rows) = (self.shape.wide(), self.shape.tiled_rows());
         let inputs_wide = inputs.next_multiple_of(TILE_ROWS);
         let sums = Sums::layout(&self.shape);
         let mut s = Scratch {
@@ -590,7 +600,7 @@ impl BackwardBlock<'_> {
     ) {
         let Shape { rows, months, hidden, .. } = self.shape;
         let (wide, lanes) = (self.shape.wide(), S::F32_LANES);
-        let all_rows = self.shape.block_rows();
+        let all_rows = self.shape.tiled_rows();
         let one = simd.splat_f32s(1.0);
         for first in (0..wide).step_by(lanes).filter(|&first| first < hidden) {
             let mut sums = [simd.splat_f32s(0.0); 4];

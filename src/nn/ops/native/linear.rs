@@ -8,7 +8,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, LINE, Pooled, in_blocks};
 use super::product::{Tile, columns_times, rows_times, set, vector};
 
 /// Sizes: M rows, K inputs, N outputs.
@@ -30,12 +30,15 @@ pub enum Activation {
 /// batch of 256, enough to use a packed weight several times from the first cache level.
 const BLOCK_ROWS: usize = 48;
 
+/// Rows that a tile of the weight's gradient sums in registers before it is added up in memory.
+const SUM_ROWS: usize = 192;
+
 /// Rows of a register tile where there are 32 vector registers, and where there are 16.
-const TILE_ROWS: usize = 12;
-const TILE_ROWS_NARROW: usize = 4;
+const TILE_ROWS: usize = 6;
+const TILE_ROWS_NARROW: usize = 3;
 
 /// Vectors of a register tile.
-const TILE_VECTORS: usize = 2;
+const TILE_VECTORS: usize = 4;
 
 /// Columns of a panel.
 const fn panel_width<S: Simd>() -> usize {
@@ -51,23 +54,17 @@ pub fn forward(
     activation: Activation,
 ) -> Vec<f32> {
     let arch = Arch::new();
-    let mut y = vec![0.0; shape.rows * shape.outputs];
-    if shape.outputs == 1 {
-        arch.dispatch(Dots { shape, x, weight, y: &mut y });
-        let finish = |sum: f32| match activation {
-            Activation::None => sum + bias[0],
-            Activation::Relu => (sum + bias[0]).max(0.0),
-        };
-        y.iter_mut().for_each(|y| *y = finish(*y));
-        return y;
-    }
-    let packed = arch.dispatch(Pack { rows: shape.inputs, columns: shape.outputs, weight });
-    y.par_chunks_mut(BLOCK_ROWS * shape.outputs)
-        .zip(x.par_chunks(BLOCK_ROWS * shape.inputs))
-        .for_each(|(y, x)| {
-            arch.dispatch(ForwardBlock { shape, x, packed: &packed, bias, activation, y });
+    let Shape { rows, inputs, outputs } = shape;
+    let blocks = x.par_chunks(BLOCK_ROWS * inputs);
+    if outputs == 1 {
+        return in_blocks(rows, BLOCK_ROWS, blocks, |_, y, x| {
+            arch.dispatch(Dots { x, weight, bias: bias[0], activation, y });
         });
-    y
+    }
+    let packed = arch.dispatch(Pack { rows: inputs, columns: outputs, weight });
+    in_blocks(rows * outputs, BLOCK_ROWS * outputs, blocks, |_, y, x| {
+        arch.dispatch(ForwardBlock { shape, x, packed: &packed, bias, activation, y });
+    })
 }
 
 /// Gradients of a layer.
@@ -98,30 +95,29 @@ pub struct Upstream<'a> {
 pub fn backward(shape: Shape, up: &Upstream, with_x: bool) -> Gradients {
     let arch = Arch::new();
     let Shape { rows, inputs, outputs } = shape;
-    let mut d_x = vec![0.0; if with_x { rows * inputs } else { 0 }];
     if outputs == 1 {
-        let (weight, bias) = arch.dispatch(DotsBackward { shape, up, d_x: &mut d_x });
-        return Gradients { x: with_x.then_some(d_x), weight, bias: vec![bias] };
+        return narrow_backward(up, with_x);
     }
-    let transposed = transpose(up.weight, inputs, outputs);
-    let blocks = rows.div_ceil(BLOCK_ROWS);
-    let wide = arch.dispatch(Padded(outputs));
-    let mut d_z = Buffer::zeros(blocks * BLOCK_ROWS * wide);
-    let packed =
-        with_x.then(|| arch.dispatch(Pack { rows: outputs, columns: inputs, weight: &transposed }));
-    let mut d_x_of: Vec<&mut [f32]> = (0..blocks).map(|_| Default::default()).collect();
-    if with_x {
-        d_x_of = d_x.chunks_mut(BLOCK_ROWS * inputs).collect();
-    }
-    d_z.par_chunks_mut(BLOCK_ROWS * wide).zip(d_x_of).enumerate().for_each(
-        |(block, (d_z, d_x))| {
-            let from = block * BLOCK_ROWS * outputs;
-            let to = (from + BLOCK_ROWS * outputs).min(rows * outputs);
-            let (y, gradient) = (&up.y[from..to], &up.gradient[from..to]);
-            let packed = packed.as_deref();
-            arch.dispatch(BackwardBlock { shape, up, y, gradient, packed, d_z, d_x });
-        },
-    );
+    let stride = arch.dispatch(Stride(outputs));
+    let mut d_z = Pooled::dirty(rows.next_multiple_of(BLOCK_ROWS) * stride);
+    let gradients = up.gradient.par_chunks(BLOCK_ROWS * outputs);
+    let blocks = d_z
+        .par_chunks_mut(BLOCK_ROWS * stride)
+        .zip(gradients.zip(up.y.par_chunks(BLOCK_ROWS * outputs)));
+    let d_x = if with_x {
+        let transposed = transpose(up.weight, inputs, outputs);
+        let packed = arch.dispatch(Pack { rows: outputs, columns: inputs, weight: &transposed });
+        let make = |_, d_x: &mut [f32], (d_z, (gradient, y)): (&mut [f32], (&[f32], &[f32]))| {
+            arch.dispatch(Unactivate { shape, activation: up.activation, y, gradient, d_z });
+            arch.dispatch(InputBlock { shape, d_z, packed: &packed, d_x });
+        };
+        Some(in_blocks(rows * inputs, BLOCK_ROWS * inputs, blocks, make))
+    } else {
+        blocks.for_each(|(d_z, (gradient, y))| {
+            arch.dispatch(Unactivate { shape, activation: up.activation, y, gradient, d_z });
+        });
+        None
+    };
     // Each thread sums some rows of the weight's gradient over all rows of the batch.
     let groups = rayon::current_num_threads() * 2;
     let group_inputs = inputs.div_ceil(groups).next_multiple_of(TILE_ROWS);
@@ -131,18 +127,19 @@ pub fn backward(shape: Shape, up: &Upstream, with_x: bool) -> Gradients {
         arch.dispatch(WeightGradient { shape, x: up.x, first, d_z: &d_z, d_weight });
     });
     let bias = arch.dispatch(BiasGradient { shape, d_z: &d_z });
-    Gradients { x: with_x.then_some(d_x), weight, bias }
+    Gradients { x: d_x, weight, bias }
 }
 
-/// The next whole number of panels.
-struct Padded(usize);
+/// Numbers from one row of the gradient to the next: whole panels and a line more, since rows a
+/// power of two apart would share a few places of the first cache level.
+struct Stride(usize);
 
-impl WithSimd for Padded {
+impl WithSimd for Stride {
     type Output = usize;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> usize {
-        self.0.next_multiple_of(panel_width::<S>())
+        self.0.next_multiple_of(panel_width::<S>()) + LINE
     }
 }
 
@@ -268,20 +265,50 @@ fn store<S: Simd, const R: usize>(
     }
 }
 
-struct BackwardBlock<'a> {
+/// The gradient before the activation, and zeros around it.
+struct Unactivate<'a> {
     shape: Shape,
-    up: &'a Upstream<'a>,
-    /// Of the block.
+    activation: Activation,
     y: &'a [f32],
     gradient: &'a [f32],
-    /// The transposed weights, if the gradient by x is wanted.
-    packed: Option<&'a [f32]>,
-    /// `[panels, rows, width]`: gradient before the activation, as the next two products read it.
+    /// `[rows, N]`, padded.
     d_z: &'a mut [f32],
+}
+
+impl WithSimd for Unactivate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let outputs = self.shape.outputs;
+        let stride = Stride(outputs).with_simd(simd);
+        let rows = self.gradient.len() / outputs;
+        let gradients = self.gradient.chunks_exact(outputs).zip(self.y.chunks_exact(outputs));
+        for (d_z, (gradient, y)) in self.d_z.chunks_exact_mut(stride).zip(gradients) {
+            match self.activation {
+                Activation::None => d_z[..outputs].copy_from_slice(gradient),
+                Activation::Relu => {
+                    for ((d_z, g), y) in d_z.iter_mut().zip(gradient).zip(y) {
+                        *d_z = if *y > 0.0 { *g } else { 0.0 };
+                    }
+                }
+            }
+            d_z[outputs..].fill(0.0);
+        }
+        self.d_z[rows * stride..].fill(0.0);
+    }
+}
+
+/// d_x = d_z W^T.
+struct InputBlock<'a> {
+    shape: Shape,
+    d_z: &'a [f32],
+    /// The transposed weights.
+    packed: &'a [f32],
     d_x: &'a mut [f32],
 }
 
-impl WithSimd for BackwardBlock<'_> {
+impl WithSimd for InputBlock<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -294,40 +321,20 @@ impl WithSimd for BackwardBlock<'_> {
     }
 }
 
-impl BackwardBlock<'_> {
+impl InputBlock<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(self, simd: S) {
         let Shape { inputs, outputs, .. } = self.shape;
         let width = panel_width::<S>();
-        let rows = self.gradient.len() / outputs;
-        for (panel, d_z) in self.d_z.chunks_exact_mut(BLOCK_ROWS * width).enumerate() {
-            let first = panel * width;
-            let count = width.min(outputs - first);
-            for (row, d_z) in d_z.chunks_exact_mut(width).take(rows).enumerate() {
-                let at = row * outputs + first;
-                let gradient = &self.gradient[at..at + count];
-                match self.up.activation {
-                    Activation::None => d_z[..count].copy_from_slice(gradient),
-                    Activation::Relu => {
-                        let y = &self.y[at..at + count];
-                        for ((d_z, g), y) in d_z.iter_mut().zip(gradient).zip(y) {
-                            *d_z = if *y > 0.0 { *g } else { 0.0 };
-                        }
-                    }
-                }
-            }
-        }
-        let Some(packed) = self.packed else { return };
-        for (panel, weights) in packed.chunks_exact(outputs * width).enumerate() {
+        let stride = Stride(outputs).with_simd(simd);
+        let rows = self.d_x.len() / inputs;
+        for (panel, weights) in self.packed.chunks_exact(outputs * width).enumerate() {
             let weights = S::as_simd_f32s(weights).0.as_chunks::<TILE_VECTORS>().0;
             for tile in (0..rows).step_by(R) {
-                let mut acc: Tile<S, R, TILE_VECTORS> = [[simd.splat_f32s(0.0); TILE_VECTORS]; R];
-                let pieces = self.d_z.chunks_exact(BLOCK_ROWS * width).zip(weights.chunks(width));
-                for (d_z, weights) in pieces {
-                    let rows: [&[f32]; R] =
-                        std::array::from_fn(|r| &d_z[(tile + r) * width..][..weights.len()]);
-                    acc = rows_times(simd, acc, rows, weights);
-                }
+                let d_z: [&[f32]; R] =
+                    std::array::from_fn(|r| &self.d_z[(tile + r) * stride..][..outputs]);
+                let acc = [[simd.splat_f32s(0.0); TILE_VECTORS]; R];
+                let acc = rows_times(simd, acc, d_z, weights);
                 let out = (&mut self.d_x[tile * inputs..], inputs, rows - tile);
                 store::<S, R>(simd, acc, out, panel * width);
             }
@@ -351,46 +358,58 @@ impl WithSimd for WeightGradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let Shape { inputs, outputs, .. } = self.shape;
-        let width = panel_width::<S>();
-        let wide = outputs.next_multiple_of(width);
+        let stride = Stride(outputs).with_simd(simd);
         let count = self.d_weight.len() / outputs;
-        let blocks = self.x.chunks(BLOCK_ROWS * inputs).zip(self.d_z.chunks(BLOCK_ROWS * wide));
+        let blocks = self.x.chunks(SUM_ROWS * inputs).zip(self.d_z.chunks(SUM_ROWS * stride));
         for (x, d_z) in blocks {
-            for (panel, d_z) in d_z.chunks_exact(BLOCK_ROWS * width).enumerate() {
-                let mut at = 0;
-                if S::REGISTER_COUNT >= 32 {
-                    while at + TILE_ROWS <= count {
-                        self.tile::<S, TILE_ROWS>(simd, at, x, d_z, panel * width);
-                        at += TILE_ROWS;
-                    }
+            let mut at = 0;
+            if S::REGISTER_COUNT >= 32 {
+                while at + TILE_ROWS <= count {
+                    self.tiles::<S, TILE_ROWS>(simd, at, x, d_z);
+                    at += TILE_ROWS;
                 }
-                while at + TILE_ROWS_NARROW <= count {
-                    self.tile::<S, TILE_ROWS_NARROW>(simd, at, x, d_z, panel * width);
-                    at += TILE_ROWS_NARROW;
-                }
-                while at < count {
-                    self.tile::<S, 1>(simd, at, x, d_z, panel * width);
-                    at += 1;
-                }
+            }
+            while at + TILE_ROWS_NARROW <= count {
+                self.tiles::<S, TILE_ROWS_NARROW>(simd, at, x, d_z);
+                at += TILE_ROWS_NARROW;
+            }
+            while at < count {
+                self.tiles::<S, 1>(simd, at, x, d_z);
+                at += 1;
             }
         }
     }
 }
 
 impl WeightGradient<'_> {
+    /// R rows of the gradient, all its columns, from one block.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize>(
+    fn tiles<S: Simd, const R: usize>(&mut self, simd: S, at: usize, x: &[f32], d_z: &[f32]) {
+        let Shape { inputs, outputs, .. } = self.shape;
+        let stride = Stride(outputs).with_simd(simd);
+        // Packed, since rows of x may lie a power of two apart.
+        let mut strip = [[0.0f32; R]; SUM_ROWS];
+        let rows = x.len() / inputs;
+        for (row, strip) in x.chunks_exact(inputs).zip(&mut strip) {
+            strip.copy_from_slice(&row[self.first + at..][..R]);
+        }
+        let strip = strip[..rows].as_flattened();
+        for column in (0..outputs).step_by(panel_width::<S>()) {
+            let acc = [[simd.splat_f32s(0.0); TILE_VECTORS]; R];
+            let acc = columns_times(simd, acc, (strip, R, 0), (d_z, stride, column));
+            self.add::<S, R>(simd, acc, at, column);
+        }
+    }
+
+    #[inline(always)]
+    fn add<S: Simd, const R: usize>(
         &mut self,
         simd: S,
+        acc: Tile<S, R, TILE_VECTORS>,
         at: usize,
-        x: &[f32],
-        d_z: &[f32],
         column: usize,
     ) {
-        let Shape { inputs, outputs, .. } = self.shape;
-        let mut acc: Tile<S, R, TILE_VECTORS> = [[simd.splat_f32s(0.0); TILE_VECTORS]; R];
-        let width = panel_width::<S>();
-        acc = columns_times(simd, acc, (x, inputs, self.first + at), (d_z, width, 0));
+        let outputs = self.shape.outputs;
         let out = &mut self.d_weight[at * outputs..];
         for r in 0..R {
             for v in 0..TILE_VECTORS {
@@ -421,30 +440,25 @@ impl WithSimd for BiasGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let width = panel_width::<S>();
-        let wide = self.shape.outputs.next_multiple_of(width);
-        let mut sums = Buffer::zeros(wide);
+        let stride = Stride(self.shape.outputs).with_simd(simd);
+        let mut sums = Buffer::zeros(stride);
+        let lanes = S::as_mut_simd_f32s(&mut sums).0;
         // Rows of filling hold zeros.
-        for block in self.d_z.chunks_exact(BLOCK_ROWS * wide) {
-            let panels = block.chunks_exact(BLOCK_ROWS * width);
-            for (panel, sums) in panels.zip(sums.chunks_exact_mut(width)) {
-                let sums = S::as_mut_simd_f32s(sums).0;
-                for row in S::as_simd_f32s(panel).0.chunks_exact(TILE_VECTORS) {
-                    for (sum, x) in sums.iter_mut().zip(row) {
-                        *sum = simd.add_f32s(*sum, *x);
-                    }
-                }
+        for row in self.d_z.chunks_exact(stride) {
+            for (sum, x) in lanes.iter_mut().zip(S::as_simd_f32s(row).0) {
+                *sum = simd.add_f32s(*sum, *x);
             }
         }
         sums[..self.shape.outputs].to_vec()
     }
 }
 
-/// One output: a dot product per row, without the bias.
+/// One output: a dot product per row.
 struct Dots<'a> {
-    shape: Shape,
     x: &'a [f32],
     weight: &'a [f32],
+    bias: f32,
+    activation: Activation,
     y: &'a mut [f32],
 }
 
@@ -453,52 +467,102 @@ impl WithSimd for Dots<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for (y, x) in self.y.iter_mut().zip(self.x.chunks_exact(self.shape.inputs)) {
+        let inputs = self.weight.len();
+        let (w, w_rest) = S::as_simd_f32s(self.weight);
+        for (y, x) in self.y.iter_mut().zip(self.x.chunks_exact(inputs)) {
             let (x, x_rest) = S::as_simd_f32s(x);
-            let (w, w_rest) = S::as_simd_f32s(self.weight);
             let mut sum = simd.splat_f32s(0.0);
             for (x, w) in x.iter().zip(w) {
                 sum = simd.mul_add_e_f32s(*x, *w, sum);
             }
             let rest: f32 = x_rest.iter().zip(w_rest).map(|(x, w)| x * w).sum();
-            *y = simd.reduce_sum_f32s(sum) + rest;
+            *y = simd.reduce_sum_f32s(sum) + rest + self.bias;
+            if self.activation == Activation::Relu {
+                *y = y.max(0.0);
+            }
         }
     }
 }
 
-struct DotsBackward<'a> {
-    shape: Shape,
-    up: &'a Upstream<'a>,
-    /// Empty if it is not wanted.
-    d_x: &'a mut [f32],
+/// Rows whose sums one thread makes; the sums are added in the order of the rows.
+const NARROW_ROWS: usize = 1024;
+
+/// The backward pass of a layer with one output.
+fn narrow_backward(up: &Upstream, with_x: bool) -> Gradients {
+    let arch = Arch::new();
+    let inputs = up.weight.len();
+    let gradient: Vec<f32> = match up.activation {
+        Activation::None => up.gradient.to_vec(),
+        Activation::Relu => {
+            let passed = up.gradient.iter().zip(up.y);
+            passed.map(|(g, y)| if *y > 0.0 { *g } else { 0.0 }).collect()
+        }
+    };
+    let blocks = || gradient.par_chunks(NARROW_ROWS);
+    let sums: Vec<(Vec<f32>, f32)> = blocks()
+        .zip(up.x.par_chunks(NARROW_ROWS * inputs))
+        .map(|(gradient, x)| arch.dispatch(WeightedSum { x, gradient, inputs }))
+        .collect();
+    let (mut weight, mut bias) = (vec![0.0; inputs], 0.0);
+    for (of_block, bias_of_block) in sums {
+        weight.iter_mut().zip(of_block).for_each(|(sum, x)| *sum += x);
+        bias += bias_of_block;
+    }
+    let x = with_x.then(|| {
+        in_blocks(gradient.len() * inputs, NARROW_ROWS * inputs, blocks(), |_, d_x, gradient| {
+            arch.dispatch(Outer { gradient, weight: up.weight, d_x });
+        })
+    });
+    Gradients { x, weight, bias: vec![bias] }
 }
 
-impl WithSimd for DotsBackward<'_> {
+/// Sum of the rows of x, each times its gradient, and the sum of the gradients.
+struct WeightedSum<'a> {
+    x: &'a [f32],
+    gradient: &'a [f32],
+    inputs: usize,
+}
+
+impl WithSimd for WeightedSum<'_> {
     type Output = (Vec<f32>, f32);
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> (Vec<f32>, f32) {
-        let inputs = self.shape.inputs;
-        let (mut weight, mut bias) = (vec![0.0; inputs], 0.0);
-        for (row, x) in self.up.x.chunks_exact(inputs).enumerate() {
-            let passed = self.up.activation == Activation::None || self.up.y[row] > 0.0;
-            let gradient = if passed { self.up.gradient[row] } else { 0.0 };
-            bias += gradient;
-            let g = simd.splat_f32s(gradient);
+        let mut sum = vec![0.0; self.inputs];
+        let (lanes, rest) = S::as_mut_simd_f32s(&mut sum);
+        for (gradient, x) in self.gradient.iter().zip(self.x.chunks_exact(self.inputs)) {
+            let g = simd.splat_f32s(*gradient);
             let (x, x_rest) = S::as_simd_f32s(x);
-            let (sums, sums_rest) = S::as_mut_simd_f32s(&mut weight);
-            for (sum, x) in sums.iter_mut().zip(x) {
+            for (sum, x) in lanes.iter_mut().zip(x) {
                 *sum = simd.mul_add_e_f32s(g, *x, *sum);
             }
-            sums_rest.iter_mut().zip(x_rest).for_each(|(sum, x)| *sum += gradient * x);
-            if !self.d_x.is_empty() {
-                let d_x = &mut self.d_x[row * inputs..][..inputs];
-                let (d_x, d_x_rest) = S::as_mut_simd_f32s(d_x);
-                let (w, w_rest) = S::as_simd_f32s(self.up.weight);
-                d_x.iter_mut().zip(w).for_each(|(d, w)| *d = simd.mul_f32s(g, *w));
-                d_x_rest.iter_mut().zip(w_rest).for_each(|(d, w)| *d = gradient * w);
-            }
+            rest.iter_mut().zip(x_rest).for_each(|(sum, x)| *sum += gradient * x);
         }
-        (weight, bias)
+        (sum, self.gradient.iter().sum())
+    }
+}
+
+/// d_x: the weights times each row's gradient.
+struct Outer<'a> {
+    gradient: &'a [f32],
+    weight: &'a [f32],
+    d_x: &'a mut [f32],
+}
+
+impl WithSimd for Outer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (w, w_rest) = S::as_simd_f32s(self.weight);
+        let rows = self.d_x.chunks_exact_mut(self.weight.len());
+        for (gradient, d_x) in self.gradient.iter().zip(rows) {
+            let g = simd.splat_f32s(*gradient);
+            let (d_x, rest) = S::as_mut_simd_f32s(d_x);
+            for (d_x, w) in d_x.iter_mut().zip(w) {
+                *d_x = simd.mul_f32s(g, *w);
+            }
+            rest.iter_mut().zip(w_rest).for_each(|(d_x, w)| *d_x = gradient * w);
+        }
     }
 }

@@ -2,8 +2,10 @@
 //! NEON, or plain numbers), threads of rayon.
 
 pub mod activation;
+pub mod adamw;
 pub mod buffer;
 pub mod gru;
 pub mod linear;
+pub mod loss;
 pub mod product;
 pub mod tensor;
