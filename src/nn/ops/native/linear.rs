@@ -31,7 +31,7 @@ pub enum Activation {
 const BLOCK_ROWS: usize = 48;
 
 /// Rows that a tile of the weight's gradient sums in registers before it is added up in memory.
-const SUM_ROWS: usize = 192;
+const SUM_ROWS: usize = 96;
 
 /// Rows of a register tile where there are 32 vector registers, and where there are 16.
 const TILE_ROWS: usize = 6;
@@ -61,7 +61,12 @@ pub fn forward(
             arch.dispatch(Dots { x, weight, bias: bias[0], activation, y });
         });
     }
-    let packed = arch.dispatch(Pack { rows: inputs, columns: outputs, weight });
+    let packed = arch.dispatch(Pack {
+        rows: inputs,
+        columns: outputs,
+        matrix: weight,
+        order: Order::RowMajor,
+    });
     in_blocks(rows * outputs, BLOCK_ROWS * outputs, blocks, |_, y, x| {
         arch.dispatch(ForwardBlock { shape, x, packed: &packed, bias, activation, y });
     })
@@ -105,8 +110,13 @@ pub fn backward(shape: Shape, up: &Upstream, with_x: bool) -> Gradients {
         .par_chunks_mut(BLOCK_ROWS * stride)
         .zip(gradients.zip(up.y.par_chunks(BLOCK_ROWS * outputs)));
     let d_x = if with_x {
-        let transposed = transpose(up.weight, inputs, outputs);
-        let packed = arch.dispatch(Pack { rows: outputs, columns: inputs, weight: &transposed });
+        // The transposed weights: row by row, they are what the weights are column by column.
+        let packed = arch.dispatch(Pack {
+            rows: outputs,
+            columns: inputs,
+            matrix: up.weight,
+            order: Order::ColumnMajor,
+        });
         let make = |_, d_x: &mut [f32], (d_z, (gradient, y)): (&mut [f32], (&[f32], &[f32]))| {
             arch.dispatch(Unactivate { shape, activation: up.activation, y, gradient, d_z });
             arch.dispatch(InputBlock { shape, d_z, packed: &packed, d_x });
@@ -119,14 +129,16 @@ pub fn backward(shape: Shape, up: &Upstream, with_x: bool) -> Gradients {
         None
     };
     // Each thread sums some rows of the weight's gradient over all rows of the batch.
-    let groups = rayon::current_num_threads() * 2;
+    let groups = rayon::current_num_threads();
     let group_inputs = inputs.div_ceil(groups).next_multiple_of(TILE_ROWS);
     let mut weight = vec![0.0; inputs * outputs];
-    weight.par_chunks_mut(group_inputs * outputs).enumerate().for_each(|(group, d_weight)| {
+    let of_group = |(group, d_weight): (usize, &mut [f32])| {
         let first = group * group_inputs;
         arch.dispatch(WeightGradient { shape, x: up.x, first, d_z: &d_z, d_weight });
-    });
-    let bias = arch.dispatch(BiasGradient { shape, d_z: &d_z });
+    };
+    let groups = weight.par_chunks_mut(group_inputs * outputs).enumerate();
+    let bias = BiasGradient { shape, d_z: &d_z };
+    let (bias, ()) = rayon::join(|| arch.dispatch(bias), || groups.for_each(of_group));
     Gradients { x: d_x, weight, bias }
 }
 
@@ -143,42 +155,53 @@ impl WithSimd for Stride {
     }
 }
 
-fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    /// Both sides of a square stay in the first cache level.
-    const SQUARE: usize = 32;
-    let mut out = vec![0.0; rows * columns];
-    out.par_chunks_mut(SQUARE * rows).enumerate().for_each(|(strip, out)| {
-        let first = strip * SQUARE;
-        for from in (0..rows).step_by(SQUARE) {
-            for (at, out) in out.chunks_exact_mut(rows).enumerate() {
-                for row in from..rows.min(from + SQUARE) {
-                    out[row] = matrix[row * columns + first + at];
-                }
-            }
-        }
-    });
-    out
-}
-
 /// A matrix in panels: `[columns / width, rows, width]`, filled up with zeros.
 struct Pack<'a> {
     rows: usize,
     columns: usize,
-    weight: &'a [f32],
+    matrix: &'a [f32],
+    order: Order,
+}
+
+/// How the matrix lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    RowMajor,
+    ColumnMajor,
 }
 
 impl WithSimd for Pack<'_> {
-    type Output = Buffer;
+    type Output = Pooled;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Buffer {
+    fn with_simd<S: Simd>(self, _: S) -> Pooled {
+        /// Rows of a column-major matrix that are turned at a time: a line of each column.
+        const TURNED_ROWS: usize = LINE;
+        let Pack { rows, columns, matrix, order } = self;
         let width = panel_width::<S>();
-        let mut panels = Buffer::zeros(self.rows * self.columns.next_multiple_of(width));
-        panels.par_chunks_mut(self.rows * width).enumerate().for_each(|(panel, out)| {
+        let mut panels = Pooled::dirty(rows * columns.next_multiple_of(width));
+        panels.par_chunks_mut(rows * width).enumerate().for_each(|(panel, out)| {
             let first = panel * width;
-            let count = width.min(self.columns - first);
-            for (row, out) in out.chunks_exact_mut(width).enumerate() {
-                out[..count].copy_from_slice(&self.weight[row * self.columns + first..][..count]);
+            let count = width.min(columns - first);
+            if count < width {
+                out.fill(0.0);
+            }
+            match order {
+                Order::RowMajor => {
+                    for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                        out[..count].copy_from_slice(&matrix[row * columns + first..][..count]);
+                    }
+                }
+                Order::ColumnMajor => {
+                    for (from, out) in out.chunks_mut(TURNED_ROWS * width).enumerate() {
+                        for column in 0..count {
+                            let lines = &matrix[(first + column) * rows + from * TURNED_ROWS..];
+                            for (out, x) in out.chunks_exact_mut(width).zip(lines) {
+                                out[column] = *x;
+                            }
+                        }
+                    }
+                }
             }
         });
         panels
@@ -361,44 +384,78 @@ impl WithSimd for WeightGradient<'_> {
         let stride = Stride(outputs).with_simd(simd);
         let count = self.d_weight.len() / outputs;
         let blocks = self.x.chunks(SUM_ROWS * inputs).zip(self.d_z.chunks(SUM_ROWS * stride));
+        let mut strips = Buffer::zeros(SUM_ROWS * count);
         for (x, d_z) in blocks {
-            let mut at = 0;
-            if S::REGISTER_COUNT >= 32 {
-                while at + TILE_ROWS <= count {
-                    self.tiles::<S, TILE_ROWS>(simd, at, x, d_z);
-                    at += TILE_ROWS;
+            let rows = x.len() / inputs;
+            // Strip by strip, as the tiles read them; the last ones are narrower.
+            let mut from = 0;
+            for (at, width) in tiles::<S>(count) {
+                let strip = &mut strips[from..from + rows * width];
+                let first = self.first + at;
+                match width {
+                    TILE_ROWS => cut::<TILE_ROWS>(x, inputs, first, strip),
+                    TILE_ROWS_NARROW => cut::<TILE_ROWS_NARROW>(x, inputs, first, strip),
+                    _ => cut::<1>(x, inputs, first, strip),
                 }
+                from += rows * width;
             }
-            while at + TILE_ROWS_NARROW <= count {
-                self.tiles::<S, TILE_ROWS_NARROW>(simd, at, x, d_z);
-                at += TILE_ROWS_NARROW;
-            }
-            while at < count {
-                self.tiles::<S, 1>(simd, at, x, d_z);
-                at += 1;
+            for column in (0..outputs).step_by(panel_width::<S>()) {
+                let mut from = 0;
+                for (at, width) in tiles::<S>(count) {
+                    let strip = &strips[from..from + rows * width];
+                    match width {
+                        TILE_ROWS => self.tile::<S, TILE_ROWS>(simd, at, strip, d_z, column),
+                        TILE_ROWS_NARROW => {
+                            self.tile::<S, TILE_ROWS_NARROW>(simd, at, strip, d_z, column)
+                        }
+                        _ => self.tile::<S, 1>(simd, at, strip, d_z, column),
+                    }
+                    from += rows * width;
+                }
             }
         }
     }
 }
 
+/// R columns of x, from `first` on, row by row.
+#[inline(always)]
+fn cut<const R: usize>(x: &[f32], inputs: usize, first: usize, strip: &mut [f32]) {
+    for (strip, row) in strip.as_chunks_mut::<R>().0.iter_mut().zip(x.chunks_exact(inputs)) {
+        strip.copy_from_slice(&row[first..first + R]);
+    }
+}
+
+/// Cuts rows of a gradient into tiles: first row and height of each.
+#[inline(always)]
+fn tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let height = match rows - at {
+            0 => return None,
+            left if S::REGISTER_COUNT >= 32 && left >= TILE_ROWS => TILE_ROWS,
+            left if left >= TILE_ROWS_NARROW => TILE_ROWS_NARROW,
+            _ => 1,
+        };
+        at += height;
+        Some((at - height, height))
+    })
+}
+
 impl WeightGradient<'_> {
-    /// R rows of the gradient, all its columns, from one block.
+    /// Some rows of the gradient, a panel of its columns, from one block.
     #[inline(always)]
-    fn tiles<S: Simd, const R: usize>(&mut self, simd: S, at: usize, x: &[f32], d_z: &[f32]) {
-        let Shape { inputs, outputs, .. } = self.shape;
-        let stride = Stride(outputs).with_simd(simd);
-        // Packed, since rows of x may lie a power of two apart.
-        let mut strip = [[0.0f32; R]; SUM_ROWS];
-        let rows = x.len() / inputs;
-        for (row, strip) in x.chunks_exact(inputs).zip(&mut strip) {
-            strip.copy_from_slice(&row[self.first + at..][..R]);
-        }
-        let strip = strip[..rows].as_flattened();
-        for column in (0..outputs).step_by(panel_width::<S>()) {
-            let acc = [[simd.splat_f32s(0.0); TILE_VECTORS]; R];
-            let acc = columns_times(simd, acc, (strip, R, 0), (d_z, stride, column));
-            self.add::<S, R>(simd, acc, at, column);
-        }
+    fn tile<S: Simd, const R: usize>(
+        &mut self,
+        simd: S,
+        at: usize,
+        strip: &[f32],
+        d_z: &[f32],
+        column: usize,
+    ) {
+        let stride = Stride(self.shape.outputs).with_simd(simd);
+        let acc = [[simd.splat_f32s(0.0); TILE_VECTORS]; R];
+        let acc = columns_times(simd, acc, (strip, R, 0), (d_z, stride, column));
+        self.add::<S, R>(simd, acc, at, column);
     }
 
     #[inline(always)]
