@@ -77,7 +77,10 @@ impl Reader<'_> {
     }
 }
 
-fn needed_columns(source: &SourceSpec, measures: &[&EventMeasure]) -> Result<Vec<Wanted>> {
+pub(super) fn needed_columns(
+    source: &SourceSpec,
+    measures: &[&EventMeasure],
+) -> Result<Vec<Wanted>> {
     let declared = feature_columns(source);
     let mut needed: Vec<Wanted> = Vec::new();
     for measure in measures {
