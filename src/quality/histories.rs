@@ -120,7 +120,9 @@ mod tests {
         }
         let story = [3, 1, 4, 8].map(Month);
         let mut histories = Histories::default();
-        story.into_iter().for_each(|month| drop(histories.insert(1, month)));
+        for month in story {
+            histories.insert(1, month);
+        }
         assert_eq!(histories.gaps().collect::<Vec<_>>(), [(8, 4, Some(Month(2)))]);
     }
 }
