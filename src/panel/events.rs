@@ -120,30 +120,31 @@ pub(super) fn needed_columns(
 }
 
 impl Events {
-/// Missing values take no part; a group without any value is 0 for count, sum and distinct, and
-/// missing for the others.
-fn aggregate(&self, group: &[Event], at: usize, agg: Aggregation) -> f64 {
-    let mut values: Vec<f64> = group.iter().map(|e| self.value(e, at)).filter(|v| !v.is_nan()).collect();
-    values.sort_by(f64::total_cmp);
-    let sum = || values.iter().sum::<f64>();
-    match agg {
-        Aggregation::Count => values.len() as f64,
-        Aggregation::Sum => sum(),
-        Aggregation::Mean => sum() / values.len() as f64,
-        Aggregation::Max => values.last().copied().unwrap_or(f64::NAN),
-        Aggregation::Distinct => {
-            values.dedup();
-            values.len() as f64
-        }
-        Aggregation::Last => {
-            let latest = group.iter().filter(|e| !self.value(e, at).is_nan());
-            latest
-                .map(|e| (e.day, self.value(e, at)))
-                .max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))
-                .map_or(f64::NAN, |(_, value)| value)
+    /// Missing values take no part; a group without any value is 0 for count, sum and distinct, and
+    /// missing for the others.
+    fn aggregate(&self, group: &[Event], at: usize, agg: Aggregation) -> f64 {
+        let mut values: Vec<f64> =
+            group.iter().map(|e| self.value(e, at)).filter(|v| !v.is_nan()).collect();
+        values.sort_by(f64::total_cmp);
+        let sum = || values.iter().sum::<f64>();
+        match agg {
+            Aggregation::Count => values.len() as f64,
+            Aggregation::Sum => sum(),
+            Aggregation::Mean => sum() / values.len() as f64,
+            Aggregation::Max => values.last().copied().unwrap_or(f64::NAN),
+            Aggregation::Distinct => {
+                values.dedup();
+                values.len() as f64
+            }
+            Aggregation::Last => {
+                let latest = group.iter().filter(|e| !self.value(e, at).is_nan());
+                latest
+                    .map(|e| (e.day, self.value(e, at)))
+                    .max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))
+                    .map_or(f64::NAN, |(_, value)| value)
+            }
         }
     }
-}
 }
 
 #[cfg(test)]
