@@ -17,7 +17,7 @@ pub fn publish_file(
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
     let draft = Draft::begin(path)?;
-    let outcome = write(&mut *draft.lock());
+    let outcome = write(&mut draft.lock());
     outcome.map_err(|error| Kind::Environment.at(path).io(&error))?;
     draft.publish()
 }

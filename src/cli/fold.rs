@@ -31,6 +31,9 @@ const PIECE_SNAPSHOTS: usize = 1 << 16;
 /// Of the budget, what the matrix of the logistic regression may take.
 const DESIGN_SHARE: u64 = 6;
 
+/// The risks of some snapshots.
+type Risks<'r> = &'r dyn Fn(&View, &Encoder, &[u32]) -> Vec<f64>;
+
 /// What all folds share.
 pub struct Session<'a> {
     pub config: &'a Config,
@@ -192,7 +195,7 @@ impl Session<'_> {
         &self,
         fitted: &Fitted,
         (model, predictions): (&str, &mut Predictions),
-        risks: &dyn Fn(&View, &Encoder, &[u32]) -> Vec<f64>,
+        risks: Risks,
     ) -> Result<PartScores> {
         let mut scores = PartScores::default();
         self.data.each(fitted.fold, &mut |view| {

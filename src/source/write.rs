@@ -64,7 +64,7 @@ enum OutFormat {
 
 enum Pieces {
     Csv(CsvPieces<DraftOut>),
-    Parquet(ParquetPieces<DraftOut>),
+    Parquet(Box<ParquetPieces<DraftOut>>),
 }
 
 impl TableDraft {
@@ -124,7 +124,7 @@ impl Pieces {
             OutFormat::Parquet => {
                 let writer = ParquetWriter::new(out);
                 let writer = writer.with_compression(ParquetCompression::Zstd(None));
-                Pieces::Parquet(writer.batched(schema)?)
+                Pieces::Parquet(Box::new(writer.batched(schema)?))
             }
         })
     }
