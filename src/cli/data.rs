@@ -84,6 +84,12 @@ fn whole(declared: &Declared) -> Result<(Customers, Facts)> {
         return Err(panel::nothing_labelled(&panel.calendar, declared.label));
     }
     let folds = panel::split(&panel, &snapshots, declared)?;
+    let (cells, bytes) = (panel.values.len().max(1), panel.bytes());
+    tracing::info!(
+        "panel {:.1} MB, {:.2} bytes for each customer, month and measure",
+        bytes as f64 / f64::from(1 << 20),
+        bytes as f64 / cells as f64
+    );
     let facts = Facts {
         customers: panel.customers.len(),
         rows: panel.rows(),

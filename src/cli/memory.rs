@@ -12,6 +12,9 @@ const PARTITION_SHARE: u64 = 8;
 /// more than twice the snapshots that `features::fit` looks at.
 const SAMPLE_CUSTOMERS: u64 = 20_000;
 
+/// Of the budget, what the panel of the sample may take where histories are long.
+const SAMPLE_SHARE: u64 = 8;
+
 /// Where the machine does not tell: half of 8 GB.
 const BUDGET_UNKNOWN: u64 = 4 << 30;
 
@@ -44,7 +47,9 @@ pub fn cut(config: &Config, size: Size, budget: u64) -> Option<Cut> {
         return None;
     }
     let partitions = (PARTITION_SHARE * encoded).div_ceil(budget).max(2);
-    let sample_one_in = (size.customers / SAMPLE_CUSTOMERS).max(1);
+    let sample_bytes =
+        (budget / SAMPLE_SHARE).min(panel / size.customers.max(1) * SAMPLE_CUSTOMERS);
+    let sample_one_in = (panel / sample_bytes.max(1)).max(1);
     Some(Cut { partitions: partitions as usize, sample_one_in })
 }
 

@@ -69,6 +69,20 @@ impl AttributeTable {
         (from < to).then_some(from)
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        let cells = |column: &AttributeColumn| match &column.cells {
+            AttributeCells::Number(cells) => size_of_val(cells.as_slice()),
+            AttributeCells::Category { codes, values } => {
+                let texts = values.iter().map(|value| size_of::<String>() + value.capacity());
+                size_of_val(codes.as_slice()) + texts.sum::<usize>()
+            }
+            AttributeCells::Date(cells) => size_of_val(cells.as_slice()),
+        };
+        size_of_val(self.offsets.as_slice())
+            + size_of_val(self.valid_from.as_slice())
+            + self.columns.iter().map(cells).sum::<usize>()
+    }
+
     pub(super) fn hash_into(&self, hash: &mut Sha256) {
         self.offsets.iter().for_each(|o| hash.update(o.to_le_bytes()));
         self.valid_from.iter().for_each(|m| hash.update(m.0.to_le_bytes()));

@@ -134,6 +134,17 @@ impl Panel {
         self.customers.binary_search_by(|c| c.as_str().cmp(id)).ok()
     }
 
+    /// What the panel takes in memory, without what the allocator rounds up.
+    pub fn bytes(&self) -> usize {
+        let ids: usize = self.customers.iter().map(|id| size_of::<String>() + id.capacity()).sum();
+        let attributes: usize = self.attributes.iter().map(AttributeTable::bytes).sum();
+        size_of_val(self.values.as_slice())
+            + size_of_val(self.offsets.as_slice())
+            + size_of_val(self.starts.as_slice())
+            + ids
+            + attributes
+    }
+
     /// Sha256 over all that a model can see. It does not depend on the order of input rows.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
