@@ -67,7 +67,7 @@ pub fn load(resolved: &Resolved, cut: Option<Cut>, folder: &Path) -> Result<Data
         None => whole(&declared)?,
         Some(cut) => {
             tracing::info!(
-                "the data is estimated larger than train.memory_gb allows: working by {} partitions",
+                "by estimate the data is larger than train.memory_gb: working by {} partitions",
                 cut.partitions
             );
             parts(&declared, cut, &folder.join(SCRATCH))?
