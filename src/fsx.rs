@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -15,18 +16,105 @@ pub fn publish_file(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    let temp = temporary_sibling(path)?;
-    let outcome = (|| {
-        let mut out = BufWriter::new(File::create(&temp)?);
-        write(&mut out)?;
-        out.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-        fs::rename(&temp, path)?;
-        sync_folder(path)
-    })();
-    outcome.map_err(|error| {
-        let _ = fs::remove_file(&temp);
-        Kind::Environment.at(path).io(&error)
-    })
+    let draft = Draft::begin(path)?;
+    let outcome = write(&mut draft.lock());
+    outcome.map_err(|error| Kind::Environment.at(path).io(&error))?;
+    draft.publish()
+}
+
+/// A file that grows piece by piece under a temporary name beside its own. It appears when it is
+/// published; dropped before, it leaves nothing.
+pub struct Draft {
+    path: PathBuf,
+    temp: PathBuf,
+    out: DraftOut,
+}
+
+/// Writes into a draft. Clones write into the same file, for writers that keep what they are given.
+#[derive(Clone)]
+pub struct DraftOut(Arc<Mutex<BufWriter<File>>>);
+
+impl Draft {
+    /// Parent folders are made.
+    pub fn begin(path: &Path) -> Result<Self> {
+        let temp = temporary_sibling(path)?;
+        let file = File::create(&temp).map_err(|error| Kind::Environment.at(path).io(&error))?;
+        let out = DraftOut(Arc::new(Mutex::new(BufWriter::new(file))));
+        Ok(Draft { path: path.to_path_buf(), temp, out })
+    }
+
+    pub fn out(&self) -> DraftOut {
+        self.out.clone()
+    }
+
+    /// Flush, fsync, rename, fsync of the folder.
+    pub fn publish(self) -> Result<()> {
+        let publish = || {
+            let mut out = self.lock();
+            out.flush()?;
+            out.get_ref().sync_all()?;
+            fs::rename(&self.temp, &self.path)?;
+            sync_folder(&self.path)
+        };
+        publish().map_err(|error| Kind::Environment.at(&self.path).io(&error))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BufWriter<File>> {
+        self.out.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Draft {
+    /// What was published is no longer there under its temporary name.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temp);
+    }
+}
+
+impl Write for DraftOut {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
+    }
+}
+
+/// A folder for what is needed only while this process works. It is empty at first, nothing in it
+/// is synced to the disk, and it vanishes with its owner.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Takes the place of what a killed process left there.
+    pub fn make(path: &Path) -> Result<Self> {
+        remove_folder(path)?;
+        create_folder(path)?;
+        Ok(Scratch(path.to_path_buf()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A new file in the folder.
+    pub fn create(&self, name: &str) -> Result<BufWriter<File>> {
+        let path = self.0.join(name);
+        let file = File::create(&path).map_err(|error| Kind::Environment.at(&path).io(&error))?;
+        Ok(BufWriter::new(file))
+    }
+
+    /// Removes a file that is no longer needed.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.0.join(name);
+        fs::remove_file(&path).map_err(|error| Kind::Environment.at(&path).io(&error))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Like [`publish_file`] for a whole folder. An existing folder of that name is replaced.

@@ -5,6 +5,7 @@ mod bundle;
 mod common;
 mod device;
 mod panel;
+mod partitions;
 mod resume;
 mod tidy;
 mod tracking;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use churn::config::{self, Config, Overrides};
-use churn::features::{Encoded, FittedFeatures, design, fit};
+use churn::features::{Encoder, FittedFeatures, design, fit};
 use churn::panel::{self, Extent, Inputs, Intake, Panel, Part, Snapshots};
 use churn::seeds::Seeds;
 use polars::prelude::*;
@@ -142,27 +142,34 @@ fn build(folder: &Path, extension: &str) -> Built {
     let intake = Intake::from(&config);
     let inputs = Inputs::under(folder, &intake).expect("files");
     let panel = panel::build(&intake, &inputs, &Extent::all()).expect("a panel");
-    let snapshots =
-        panel::label(&panel, &intake, folder, &config.label, &config.split).expect("labels");
-    let declared = panel::split::Declared {
+    let declared = panel::Declared {
         intake: &intake,
+        inputs: &inputs,
         root: folder,
         label: &config.label,
         split: &config.split,
         seeds: &Seeds::new(1),
     };
+    let snapshots = panel::label(&panel, &declared).expect("labels");
     let fold = panel::split(&panel, &snapshots, &declared).expect("a split").remove(0);
     Built { config, intake, panel, snapshots, fold }
 }
 
 /// Everything that any model sees of every snapshot.
 fn seen(built: &Built, features: &FittedFeatures) -> (Vec<f32>, Vec<f32>, Vec<u32>) {
-    let kinds = [config::ModelKind::Hybrid];
-    let encoded = Encoded::new(features, &built.panel, &kinds).expect("encoded");
+    let encoder = Encoder::new(features, &built.panel).expect("the panel it was fitted on");
     let all: Vec<u32> = (0..built.snapshots.len() as u32).collect();
-    let matrix =
-        design(features, &built.panel, &encoded, &built.snapshots, &all).expect("a matrix");
-    (matrix.values, encoded.months.expect("months").0.values, encoded.fixed.codes)
+    let matrix = design(&encoder, &built.snapshots, &all);
+    let (mut months, mut codes) = (Vec::new(), Vec::new());
+    for customer in 0..built.panel.customers.len() {
+        let mut history = vec![0.0; built.panel.months_of(customer) * features.month_width()];
+        encoder.months(customer, &mut history);
+        months.extend(history);
+        let mut row = vec![0; features.static_categories.len()];
+        encoder.codes(customer, &mut row);
+        codes.extend(row);
+    }
+    (matrix.values, months, codes)
 }
 
 fn fitted(built: &Built) -> FittedFeatures {
@@ -310,14 +317,14 @@ proptest! {
         let width = seen_before.0.len() / before.snapshots.len();
         let months_width = features.month_width();
         for s in places {
-            let row = before.snapshots.row(&before.panel, s);
+            let (customer, since) = before.snapshots.place(&before.panel, s);
+            let first = before.panel.offsets[customer];
+            let row = first + since;
             prop_assert_eq!(
                 &seen_before.0[s * width..][..width],
                 &seen_after.0[s * width..][..width],
                 "snapshot {} of month {}", s, before.snapshots.months[s]
             );
-            let first = row - (before.snapshots.months[s] as usize
-                - before.panel.starts[before.snapshots.customers[s] as usize] as usize);
             prop_assert_eq!(
                 &seen_before.1[first * months_width..(row + 1) * months_width],
                 &seen_after.1[first * months_width..(row + 1) * months_width]
@@ -349,8 +356,10 @@ fn random_folds_split_customers_and_keep_the_classes() {
     let dir = folder();
     write_csv(dir.path(), &tables());
     let Built { config, snapshots, panel, intake, .. } = build(dir.path(), "csv");
-    let declared = panel::split::Declared {
+    let inputs = Inputs::under(dir.path(), &intake).expect("files");
+    let declared = panel::Declared {
         intake: &intake,
+        inputs: &inputs,
         root: dir.path(),
         label: &config.label,
         split: &config::SplitSpec::Random { folds: 4 },

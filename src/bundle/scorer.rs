@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use super::Model;
 use crate::config::ModelKind;
 use crate::error::Result;
-use crate::features::{Encoded, FittedFeatures};
+use crate::features::{Encoder, FittedFeatures};
 use crate::nn::Network;
 use crate::nn::params::{self, Parameters};
 use crate::panel::{Panel, Snapshots};
@@ -46,15 +46,9 @@ impl Scorer {
     /// [`Kind::Schema`](crate::error::Kind) if the panel has other columns than the model.
     pub fn risks(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Vec<f64>> {
         let chosen: Vec<u32> = (0..snapshots.len() as u32).collect();
-        let encoded = Encoded::new(&self.features, panel, &[self.kind])?;
-        let examples = Examples {
-            panel,
-            snapshots,
-            features: &self.features,
-            encoded: &encoded,
-            chosen: &chosen,
-        };
-        let data = Resident::upload(&examples, self.kind, &self.device)?;
+        let encoder = Encoder::new(&self.features, panel)?;
+        let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen };
+        let data = Resident::of(&examples, self.kind, &self.device);
         let found = log_odds(&self.network, &data);
         Ok(found.into_iter().map(|x| risk(x + self.log_odds_shift)).collect())
     }

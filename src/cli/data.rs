@@ -1,41 +1,128 @@
-//! From a configuration to a labelled, divided panel.
+//! From a configuration to labelled, divided customers: all in memory, or in partitions.
 
-use std::path::PathBuf;
+use std::path::Path;
 
+use super::predictions::View;
 use crate::config::Resolved;
 use crate::error::{Kind, Result};
-use crate::panel::{self, BuildReport, Extent, Fold, Inputs, Intake, Panel, Part, Snapshots};
+use crate::panel::{
+    self, BuildReport, Calendar, Cut, Declared, Division, Extent, Fold, Inputs, Intake, Part,
+    PartCounts, Shard, Shards,
+};
 use crate::quality;
 use crate::seeds::Seeds;
+
+/// Scratch folder of a run that works by partitions.
+const SCRATCH: &str = "scratch";
 
 /// Everything that models learn from.
 pub struct Data {
     pub intake: Intake,
-    pub panel: Panel,
-    pub snapshots: Snapshots,
-    pub folds: Vec<Fold>,
+    pub customers: Customers,
+    pub facts: Facts,
+}
+
+/// Where the customers are.
+pub enum Customers {
+    Whole {
+        shard: Shard,
+        folds: Vec<Fold>,
+    },
+    /// `sampled` divides the sample.
+    Parts {
+        shards: Shards,
+        division: Division,
+        sampled: Fold,
+    },
+}
+
+/// What the report and the checkpoints say about the data.
+pub struct Facts {
+    pub customers: usize,
+    pub rows: usize,
+    pub calendar: Calendar,
+    pub measures: Vec<String>,
+    /// Of the first fold.
+    pub counts: PartCounts,
+    pub snapshots: u64,
+    pub report: BuildReport,
     pub sha256: String,
 }
 
 /// Reads, labels and divides.
-pub fn load(resolved: &Resolved) -> Result<Data> {
+pub fn load(resolved: &Resolved, cut: Option<Cut>, folder: &Path) -> Result<Data> {
     let config = &resolved.config;
-    let root: PathBuf = resolved.root();
+    let root = resolved.root();
     let intake = Intake::from(config);
     let inputs = Inputs::under(&root, &intake)?;
-    let panel = panel::build(&intake, &inputs, &Extent::all())?;
-    repairs(&panel.report).for_each(|(name, count)| tracing::info!("{name}: {count}"));
-    let snapshots = panel::label(&panel, &intake, &root, &config.label, &config.split)?;
-    let declared = panel::split::Declared {
+    let declared = Declared {
         intake: &intake,
+        inputs: &inputs,
         root: &root,
         label: &config.label,
         split: &config.split,
         seeds: &Seeds::new(config.seed),
     };
-    let folds = panel::split(&panel, &snapshots, &declared)?;
-    let sha256 = panel.sha256();
-    Ok(Data { intake, panel, snapshots, folds, sha256 })
+    let (customers, facts) = match cut {
+        None => whole(&declared)?,
+        Some(cut) => {
+            tracing::info!(
+                "by estimate the data is larger than train.memory_gb: working by {} partitions",
+                cut.partitions
+            );
+            parts(&declared, cut, &folder.join(SCRATCH))?
+        }
+    };
+    repairs(&facts.report).for_each(|(name, count)| tracing::info!("{name}: {count}"));
+    Ok(Data { intake, customers, facts })
+}
+
+fn whole(declared: &Declared) -> Result<(Customers, Facts)> {
+    let panel = panel::build(declared.intake, declared.inputs, &Extent::all())?;
+    let snapshots = panel::label(&panel, declared)?;
+    if snapshots.is_empty() {
+        return Err(panel::nothing_labelled(&panel.calendar, declared.label));
+    }
+    let folds = panel::split(&panel, &snapshots, declared)?;
+    let (cells, bytes) = (panel.values.len().max(1), panel.bytes());
+    tracing::info!(
+        "panel {:.1} MB, {:.2} bytes for each customer, month and measure",
+        bytes as f64 / f64::from(1 << 20),
+        bytes as f64 / cells as f64
+    );
+    let facts = Facts {
+        customers: panel.customers.len(),
+        rows: panel.rows(),
+        calendar: panel.calendar,
+        measures: panel.measures.clone(),
+        counts: folds[0].counts(&snapshots),
+        snapshots: snapshots.len() as u64,
+        report: panel.report.clone(),
+        sha256: panel.sha256(),
+    };
+    Ok((Customers::Whole { shard: Shard { panel, snapshots }, folds }, facts))
+}
+
+fn parts(declared: &Declared, cut: Cut, scratch: &Path) -> Result<(Customers, Facts)> {
+    let shards = Shards::build(declared, cut, scratch)?;
+    let by_month = shards.by_month();
+    let last = by_month.iter().rposition(|[snapshots, _]| *snapshots > 0).unwrap_or(0);
+    let calendar = shards.sample.panel.calendar;
+    let division = Division::by_time(calendar, last as u16, declared)?;
+    let counts = division.counts(&by_month);
+    panel::split::check(None, &counts)?;
+    let facts = Facts {
+        customers: shards.customers(),
+        rows: shards.rows(),
+        calendar,
+        measures: shards.sample.panel.measures.clone(),
+        counts,
+        snapshots: by_month.iter().map(|[snapshots, _]| snapshots).sum(),
+        report: shards.report.clone(),
+        sha256: shards.sha256(),
+    };
+    let sampled = division.fold(&shards.sample.snapshots);
+    Ok((Customers::Parts { shards, division, sampled }, facts))
 }
 
 /// What was mended or left out while the panel was built, and how often.
@@ -60,39 +147,85 @@ pub fn gate(report: &quality::Report) -> Result<()> {
 }
 
 impl Data {
+    /// One training each.
+    pub fn folds(&self) -> Vec<Option<u32>> {
+        match &self.customers {
+            Customers::Whole { folds, .. } => folds.iter().map(|fold| fold.number).collect(),
+            Customers::Parts { .. } => vec![None],
+        }
+    }
+
+    /// The customers from whom statistics are learned: all, or the sample.
+    pub fn sample(&self, fold: usize) -> View<'_> {
+        match &self.customers {
+            Customers::Whole { shard, folds } => view(shard, &folds[fold]),
+            Customers::Parts { shards, sampled, .. } => view(&shards.sample, sampled),
+        }
+    }
+
+    /// Hands out all customers, one partition after the other.
+    pub fn each(&self, fold: usize, take: &mut dyn FnMut(View) -> Result<()>) -> Result<()> {
+        match &self.customers {
+            Customers::Whole { shard, folds } => take(view(shard, &folds[fold])),
+            Customers::Parts { shards, division, .. } => {
+                for at in 0..shards.count() {
+                    let shard = shards.load(at)?;
+                    take(view(&shard, &division.fold(&shard.snapshots)))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Parts that models predict. The train part of a data set in partitions is left out: it is
+    /// the largest, and nothing is decided by how well it was learned by heart.
+    pub fn predicted(&self) -> &'static [Part] {
+        match &self.customers {
+            Customers::Whole { .. } => &Part::LABELLED,
+            Customers::Parts { .. } => &Part::LABELLED[1..],
+        }
+    }
+
+    /// What the report must say about how the run worked.
+    pub fn notes(&self) -> Vec<String> {
+        let Customers::Parts { shards, .. } = &self.customers else { return Vec::new() };
+        let sample = shards.sample.panel.customers.len();
+        vec![format!(
+            "The data was larger than train.memory_gb allows, so that the run worked by {} \
+             partitions of customers. Feature statistics and the logistic regression were learned \
+             from {sample} customers drawn by hash; networks were trained and all models judged on \
+             all customers. Metrics of the train part were not computed.",
+            shards.count()
+        )]
+    }
+
     /// What the report says about the data.
     pub fn summary(&self) -> Vec<(String, String)> {
-        let calendar = self.panel.calendar;
-        let report = &self.panel.report;
-        let mut lines = vec![("customers".to_owned(), self.panel.customers.len().to_string())];
+        let Facts { calendar, .. } = self.facts;
+        let mut lines = vec![("customers".to_owned(), self.facts.customers.to_string())];
         if calendar.dated {
             let span = format!("{} to {} ({})", calendar.first, calendar.last(), calendar.months);
             lines.push(("months".into(), span));
-            lines.push(("customer-months".into(), self.panel.rows().to_string()));
-            lines.push(("monthly measures".into(), self.panel.measures.join(", ")));
+            lines.push(("customer-months".into(), self.facts.rows.to_string()));
+            lines.push(("monthly measures".into(), self.facts.measures.join(", ")));
         }
-        lines.push(("labelled snapshots".into(), self.snapshots.len().to_string()));
-        for part in [Part::Train, Part::Validation, Part::Test] {
-            lines.push((format!("{} snapshots", part.name()), self.part_summary(part)));
+        lines.push(("labelled snapshots".into(), self.facts.snapshots.to_string()));
+        for &(part, members, churned) in &self.facts.counts {
+            let share = 100.0 * churned as f64 / members as f64;
+            let of_one = format!("{members} ({share:.2} % churn)");
+            let line = match self.folds().len() {
+                1 => of_one,
+                many => format!("{of_one} in each of {many} folds, about"),
+            };
+            lines.push((format!("{} snapshots", part.name()), line));
         }
-        lines.extend(repairs(report).map(|(name, count)| (name.into(), count.to_string())));
-        lines.push(("data sha256".into(), self.sha256.clone()));
+        let repairs = repairs(&self.facts.report);
+        lines.extend(repairs.map(|(name, count)| (name.into(), count.to_string())));
+        lines.push(("data sha256".into(), self.facts.sha256.clone()));
         lines
     }
+}
 
-    fn part_summary(&self, part: Part) -> String {
-        let of = |fold: &Fold| {
-            let members = fold.members(part);
-            let churned = members.iter().filter(|&&s| self.snapshots.churned[s as usize]).count();
-            format!(
-                "{} ({:.2} % churn)",
-                members.len(),
-                100.0 * churned as f64 / members.len() as f64
-            )
-        };
-        match self.folds.as_slice() {
-            [one] => of(one),
-            many => format!("{} in each of {} folds, about", of(&many[0]), many.len()),
-        }
-    }
+fn view<'a>(shard: &'a Shard, fold: &'a Fold) -> View<'a> {
+    View { panel: &shard.panel, snapshots: &shard.snapshots, fold }
 }

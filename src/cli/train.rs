@@ -8,19 +8,19 @@ use super::args::TrainArgs;
 use super::context::{Context, catch_signals};
 use super::data::{self, Data};
 use super::fold::{FoldResult, ModelResult, NetworkResult, Session};
-use super::output;
+use super::predictions::{Predictions, Scores, View};
 use super::run_folder::{self, RunFolder};
+use super::{memory, output};
 use crate::bundle::{self, Contents, GOLDEN_ROWS, Model, Origin, Scorer};
 use crate::clock::Clock;
 use crate::config::Resolved;
 use crate::error::{Kind, Result};
 use crate::eval::{FoldMetrics, Metrics, ModelMetrics, RunMetrics, metrics};
 use crate::fsx;
-use crate::panel::{Fold, Part};
+use crate::panel::Part;
 use crate::quality;
 use crate::report::{self, ModelScores, QualityLine, ReportInput, TrainingCurve};
-use crate::source::write::{OutColumn, write_table};
-use crate::tensors::{self, Chosen};
+use crate::tensors;
 use crate::train::{Start, prior_correction};
 
 /// Parses, trains, prints the table of test metrics.
@@ -58,40 +58,47 @@ pub fn train(
         tracing::warn!("data quality:\n{}", findings.to_text());
     }
     data::gate(&findings)?;
-    let data = data::load(resolved)?;
+    let budget = memory::budget(&resolved.config);
+    let cut = memory::cut(&resolved.config, findings.size, budget);
+    let data = data::load(resolved, cut, &folder.path)?;
     let write_config =
         || fsx::publish_bytes(&folder.path.join("config.toml"), resolved.to_toml().as_bytes());
     // A run that may not be resumed with these settings keeps the file that tells its own.
     if folder.start == Start::Fresh {
         write_config()?;
     }
-    let folds = train_folds(resolved, &sha256, &data, &device, &folder, clock)?;
-    write_config()?;
-    let metrics = evaluate(resolved, &data, &folds);
-    publish(&Outcome { resolved, sha256, folder, data, findings, folds, metrics })
-}
-
-fn train_folds(
-    resolved: &Resolved,
-    sha256: &str,
-    data: &Data,
-    device: &Chosen,
-    folder: &RunFolder,
-    clock: &Arc<dyn Clock>,
-) -> Result<Vec<FoldResult>> {
-    let text = |(path, value): (String, toml::Value)| (path, value.to_string());
+    let hparams: Vec<(String, String)> = resolved.leaves().into_iter().map(text).collect();
     let session = Session {
         config: &resolved.config,
-        config_sha256: sha256,
-        data,
-        device,
+        config_sha256: &sha256,
+        data: &data,
+        budget,
+        device: &device,
         folder: &folder.path,
         start: folder.start,
         stop: &catch_signals()?,
         clock,
-        hparams: &resolved.leaves().into_iter().map(text).collect::<Vec<_>>(),
+        hparams: &hparams,
     };
-    data.folds.iter().map(|fold| session.run(fold)).collect()
+    let mut predictions = Predictions::begin(&folder.path.join("predictions.parquet"))?;
+    let folds = train_folds(&session, &mut predictions)?;
+    write_config()?;
+    predictions.publish()?;
+    let metrics = evaluate(resolved, &folds);
+    let run = publish(&Outcome { resolved, sha256, folder, data, findings, folds, metrics })?;
+    if let Some(bytes) = memory::peak() {
+        tracing::info!("peak memory {} MB", bytes.div_ceil(1 << 20));
+    }
+    Ok(run)
+}
+
+fn text((path, value): (String, toml::Value)) -> (String, String) {
+    (path, value.to_string())
+}
+
+fn train_folds(session: &Session, predictions: &mut Predictions) -> Result<Vec<FoldResult>> {
+    let folds = session.data.folds().into_iter().enumerate();
+    folds.map(|(at, number)| session.run(at, number, predictions)).collect()
 }
 
 /// All that a run produced, before it is written.
@@ -107,7 +114,6 @@ struct Outcome<'a> {
 
 fn publish(outcome: &Outcome) -> Result<Run> {
     let path = &outcome.folder.path;
-    write_predictions(outcome, &path.join("predictions.parquet"))?;
     let bundle_id = export(outcome, &path.join("bundle"))?;
     let json = serde_json::to_vec_pretty(&outcome.metrics)
         .map_err(|error| Kind::Internal.msg(error.to_string()))?;
@@ -117,21 +123,16 @@ fn publish(outcome: &Outcome) -> Result<Run> {
     Ok(Run { folder: path.clone(), metrics: outcome.metrics.clone(), bundle_id })
 }
 
-const PARTS: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
-
-fn evaluate(resolved: &Resolved, data: &Data, folds: &[FoldResult]) -> RunMetrics {
+fn evaluate(resolved: &Resolved, folds: &[FoldResult]) -> RunMetrics {
     let mut run = RunMetrics::default();
     for (at, model) in folds[0].models.iter().enumerate() {
-        let of_fold = |(fold, result): (&Fold, &FoldResult)| {
-            split_metrics(resolved, data, fold, &result.models[at])
-        };
-        let by_fold: Vec<BTreeMap<String, Metrics>> =
-            data.folds.iter().zip(folds).map(of_fold).collect();
-        let mut entry = match (&data.folds[0].number, by_fold.len()) {
+        let of_fold = |result: &FoldResult| split_metrics(resolved, &result.models[at]);
+        let by_fold: Vec<BTreeMap<String, Metrics>> = folds.iter().map(of_fold).collect();
+        let mut entry = match (&folds[0].number, by_fold.len()) {
             (None, 1) => ModelMetrics::single(by_fold.into_iter().next().unwrap_or_default()),
             _ => {
                 let fold = |(number, splits)| FoldMetrics { fold: number, splits };
-                let numbers = data.folds.iter().map(|fold| fold.number.unwrap_or(0));
+                let numbers = folds.iter().map(|fold| fold.number.unwrap_or(0));
                 ModelMetrics::of_folds(numbers.zip(by_fold).map(fold).collect())
             }
         };
@@ -147,58 +148,16 @@ fn evaluate(resolved: &Resolved, data: &Data, folds: &[FoldResult]) -> RunMetric
     run
 }
 
-fn split_metrics(
-    resolved: &Resolved,
-    data: &Data,
-    fold: &Fold,
-    model: &ModelResult,
-) -> BTreeMap<String, Metrics> {
-    let of = |part: Part| {
-        let (labels, risks) = select(data, fold, model, part);
-        let share = resolved.config.eval.contact_share;
-        (part.name().to_owned(), metrics(&labels, &risks, share))
-    };
-    PARTS.into_iter().map(of).collect()
-}
-
-fn select(data: &Data, fold: &Fold, model: &ModelResult, part: Part) -> (Vec<bool>, Vec<f64>) {
-    let members = fold.members(part);
-    let labels = members.iter().map(|&s| data.snapshots.churned[s as usize]).collect();
-    (labels, members.iter().map(|&s| model.risks[s as usize]).collect())
-}
-
-/// Columns: model, fold, customer_id, as_of, split, label, risk.
-fn write_predictions(outcome: &Outcome, path: &Path) -> Result<()> {
-    let data = &outcome.data;
-    let dated = data.panel.calendar.dated;
-    let (mut models, mut folds, mut ids, mut months) = (vec![], vec![], vec![], vec![]);
-    let (mut splits, mut labels, mut risks) = (vec![], vec![], vec![]);
-    for (fold, result) in data.folds.iter().zip(&outcome.folds) {
-        for model in &result.models {
-            for (s, &part) in fold.parts.iter().enumerate().filter(|(_, p)| **p != Part::Purged) {
-                let month = data.panel.calendar.month(data.snapshots.months[s] as usize);
-                models.push(model.name.to_owned());
-                folds.push(i64::from(fold.number.unwrap_or(0)));
-                ids.push(data.panel.customers[data.snapshots.customers[s] as usize].clone());
-                months.push(dated.then(|| month.to_string()));
-                splits.push(part.name().to_owned());
-                labels.push(i64::from(data.snapshots.churned[s]));
-                risks.push(model.risks[s]);
-            }
-        }
-    }
-    write_table(
-        path,
-        vec![
-            ("model", OutColumn::Text(models)),
-            ("fold", OutColumn::Integer(folds)),
-            ("customer_id", OutColumn::Text(ids)),
-            ("as_of", OutColumn::MaybeText(months)),
-            ("split", OutColumn::Text(splits)),
-            ("label", OutColumn::Integer(labels)),
-            ("risk", OutColumn::Number(risks)),
-        ],
-    )
+/// Of the parts that were predicted.
+fn split_metrics(resolved: &Resolved, model: &ModelResult) -> BTreeMap<String, Metrics> {
+    let share = resolved.config.eval.contact_share;
+    let scores = Part::LABELLED.iter().zip(&model.scores);
+    scores
+        .filter(|(_, scores)| !scores.labels.is_empty())
+        .map(|(part, scores)| {
+            (part.name().to_owned(), metrics(&scores.labels, &scores.risks, share))
+        })
+        .collect()
 }
 
 /// Exports the network with the best validation log loss; where there are folds, the weights of
@@ -220,53 +179,60 @@ fn export(outcome: &Outcome, path: &Path) -> Result<String> {
     let features = folds[0].features.clone();
     let cpu = tensors::choose(tensors::Want::Cpu)?;
     let scorer = Scorer::new(&model, features.clone(), &network.parameters, &cpu.device)?;
-    let golden = scorer.golden(&data.panel, &golden_places(data), &model)?;
+    let sample = data.sample(0);
+    let golden = scorer.golden(sample.panel, &golden_places(sample)?, &model)?;
     let contents = Contents { model, features, parameters: network.parameters.clone(), golden };
     let origin = Origin {
         data_set: resolved.config.name.clone(),
         run_id: outcome.folder.id.clone(),
         seed: resolved.config.seed,
         config_sha256: outcome.sha256.clone(),
-        data_sha256: data.sha256.clone(),
-        fold: data.folds[0].number,
+        data_sha256: data.facts.sha256.clone(),
+        fold: folds[0].number,
     };
     bundle::publish(path, &contents, &origin, &metrics.models[best.name])
 }
 
 /// Test snapshots, evenly over all of them.
-fn golden_places(data: &Data) -> Vec<(usize, usize)> {
-    let members = data.folds[0].members(Part::Test);
+fn golden_places(sample: View) -> Result<Vec<(usize, usize)>> {
+    let members = sample.fold.members(Part::Test);
+    if members.is_empty() {
+        let error = Kind::Data.msg("the sample of customers holds no snapshot of the test part");
+        return Err(error.hint("raise train.memory_gb"));
+    }
     let rows = GOLDEN_ROWS.min(members.len());
     let place = |&s: &u32| {
         let s = s as usize;
-        (data.snapshots.customers[s] as usize, data.snapshots.months[s] as usize)
+        (sample.snapshots.customers[s] as usize, sample.snapshots.months[s] as usize)
     };
-    (0..rows).map(|row| place(&members[row * members.len() / rows])).collect()
+    Ok((0..rows).map(|row| place(&members[row * members.len() / rows])).collect())
 }
 
 fn write_report(outcome: &Outcome, bundle_id: &str) -> Result<String> {
     let Outcome { resolved, data, findings, folds, metrics, .. } = outcome;
-    let mut scores: Vec<(&str, Vec<bool>, Vec<f64>)> = Vec::new();
+    let mut scores: Vec<(&str, Scores)> = Vec::new();
     let mut training = Vec::new();
     for (at, model) in folds[0].models.iter().enumerate() {
-        let (mut labels, mut risks) = (Vec::new(), Vec::new());
-        for (fold, result) in data.folds.iter().zip(folds) {
-            let (l, r) = select(data, fold, &result.models[at], Part::Test);
-            labels.extend(l);
-            risks.extend(r);
+        let mut test = Scores::default();
+        for result in folds {
+            let [.., of_fold] = &result.models[at].scores;
+            test.labels.extend(&of_fold.labels);
+            test.risks.extend(&of_fold.risks);
             if let Some(network) = &result.models[at].network {
                 let point = |e: &crate::train::EpochRecord| {
                     (e.epoch as f64, e.train_loss, e.validation_log_loss)
                 };
                 let points = network.history.iter().map(point).collect();
                 let model = model.name.to_owned();
-                training.push(TrainingCurve { model, fold: fold.number, points });
+                training.push(TrainingCurve { model, fold: result.number, points });
             }
         }
-        scores.push((model.name, labels, risks));
+        scores.push((model.name, test));
     }
-    let scores: Vec<ModelScores> =
-        scores.iter().map(|(name, labels, risks)| ModelScores { name, labels, risks }).collect();
+    let scores: Vec<ModelScores> = scores
+        .iter()
+        .map(|(name, test)| ModelScores { name, labels: &test.labels, risks: &test.risks })
+        .collect();
     let quality: Vec<QualityLine> = findings.findings.iter().map(quality_line).collect();
     report::render(&ReportInput {
         title: &resolved.config.name,
@@ -278,7 +244,7 @@ fn write_report(outcome: &Outcome, bundle_id: &str) -> Result<String> {
         scores: &scores,
         training: &training,
         config_toml: &resolved.to_toml(),
-        notes: &[],
+        notes: &data.notes(),
     })
 }
 

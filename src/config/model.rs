@@ -141,6 +141,12 @@ pub struct TrainSpec {
     /// auto, gpu, cpu or ndarray.
     pub device: String,
     pub epochs_max: u32,
+    /// Training ends after this many optimizer steps, also inside an epoch; 0 = no limit.
+    pub steps_max: u64,
+    /// Gigabytes (2^30 bytes) that panel and encoded data may take. Above it, by estimate before
+    /// anything is built, a training works by partitions of customers. 0 = half of the machine's
+    /// memory.
+    pub memory_gb: f64,
     /// Snapshots in a batch of the MLP.
     pub batch_snapshots: usize,
     /// Customers in a batch of the sequence models.
@@ -168,6 +174,8 @@ impl Default for TrainSpec {
         Self {
             device: "auto".into(),
             epochs_max: 60,
+            steps_max: 0,
+            memory_gb: 0.0,
             batch_snapshots: 512,
             batch_customers: 256,
             learning_rate: 2e-3,

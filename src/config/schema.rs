@@ -105,6 +105,9 @@ pub enum Format {
     Ndjson,
     /// Arrow IPC file.
     Arrow,
+    /// Scratch file of a training by partitions; cannot be declared.
+    #[serde(skip)]
+    Rows,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

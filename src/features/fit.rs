@@ -125,7 +125,6 @@ pub fn fit(
 
     let month_names = layout.month_names(panel);
     let window_names = layout.window_names(panel, &spec.windows);
-    let month_width = month_names.len();
     let places: Vec<(usize, usize)> = sample
         .iter()
         .map(|&s| {
@@ -144,8 +143,7 @@ pub fn fit(
             spec,
             spec.category_values_max,
         ),
-        month_numbers: fit_numbers(month_names, &months, spec, |place, out: &mut Vec<f32>| {
-            out.resize(month_width, 0.0);
+        month_numbers: fit_numbers(month_names, &months, spec, |place, out| {
             derive::month(panel, &layout, place.0, place.1, out);
         }),
         month_categories: fit_categories(
@@ -155,8 +153,7 @@ pub fn fit(
             spec,
             spec.category_values_max.min(DATED_VALUES_MAX),
         ),
-        window_numbers: fit_numbers(window_names.clone(), &places, spec, |place, out| {
-            out.resize(window_names.len(), 0.0);
+        window_numbers: fit_numbers(window_names, &places, spec, |place, out| {
             derive::windows(panel, &spec.windows, place, out);
         }),
     })
@@ -211,25 +208,19 @@ fn fit_numbers(
     names: Vec<String>,
     places: &[(usize, usize)],
     spec: &FeatureSpec,
-    raw: impl Fn((usize, usize), &mut Vec<f32>) + Sync,
+    raw: impl Fn((usize, usize), &mut [f32]) + Sync,
 ) -> Vec<FittedNumber> {
     let width = names.len();
     if width == 0 {
         return Vec::new();
     }
-    let rows: Vec<Vec<f32>> = places
-        .par_iter()
-        .map(|&place| {
-            let mut row = Vec::with_capacity(width);
-            raw(place, &mut row);
-            row
-        })
-        .collect();
+    let mut rows = vec![0.0f32; places.len() * width];
+    rows.par_chunks_mut(width).zip(places).for_each(|(row, &place)| raw(place, row));
     names
         .into_par_iter()
         .enumerate()
         .map(|(column, name)| {
-            let mut values: Vec<f32> = rows.iter().map(|row| row[column]).collect();
+            let mut values: Vec<f32> = rows.iter().skip(column).step_by(width).copied().collect();
             FittedNumber::fit(name, &mut values, spec.scaling, spec.log_above_skewness)
         })
         .collect()

@@ -4,19 +4,20 @@
 //! network's range; [`fit`] learns the statistics from the train part only; the resulting
 //! [`FittedFeatures`] is the only carrier of statistics, and [`encode`] applies it.
 //!
-//! Three blocks leave this module, all row-major `f32` without gaps:
+//! Three kinds of numbers leave this module, each written into the caller's `f32` buffer, so that
+//! no encoded copy of a panel stands beside what trains or scores:
 //!
-//! | block | rows | holds |
+//! | kind | of | holds |
 //! |---|---|---|
-//! | static | customers | attributes that do not change, and category codes |
-//! | months | panel rows | measures, deltas, months since, tenure, calendar, dated attributes |
-//! | windows | chosen snapshots | trailing-window aggregates of each measure |
+//! | fixed | a customer | attributes that do not change, and category codes |
+//! | months | a panel row | measures, deltas, months since, tenure, calendar, dated attributes |
+//! | windows | a snapshot | trailing-window aggregates of each measure |
 
 pub mod derive;
 pub mod encode;
 pub mod fit;
 pub mod scale;
 
-pub use encode::{Block, Encoded, MonthBlock, StaticBlock, design, snapshots_block};
+pub use encode::{Block, Encoder, design, design_width, snapshots_block};
 pub use fit::{FittedCategory, FittedFeatures, fit};
 pub use scale::FittedNumber;

@@ -69,6 +69,20 @@ impl AttributeTable {
         (from < to).then_some(from)
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        let cells = |column: &AttributeColumn| match &column.cells {
+            AttributeCells::Number(cells) => size_of_val(cells.as_slice()),
+            AttributeCells::Category { codes, values } => {
+                let texts = values.iter().map(|value| size_of::<String>() + value.capacity());
+                size_of_val(codes.as_slice()) + texts.sum::<usize>()
+            }
+            AttributeCells::Date(cells) => size_of_val(cells.as_slice()),
+        };
+        size_of_val(self.offsets.as_slice())
+            + size_of_val(self.valid_from.as_slice())
+            + self.columns.iter().map(cells).sum::<usize>()
+    }
+
     pub(super) fn hash_into(&self, hash: &mut Sha256) {
         self.offsets.iter().for_each(|o| hash.update(o.to_le_bytes()));
         self.valid_from.iter().for_each(|m| hash.update(m.0.to_le_bytes()));
@@ -111,25 +125,25 @@ impl Reader<'_> {
                 on_bad: source.on_bad,
             });
         }
-        let columns = wanted.iter().map(|w| empty(w.kind)).collect();
+        let columns = wanted.iter().map(|w| Cells::none(w.kind)).collect();
         let mut raw = RawAttributes { keys: Vec::new(), valid_from: Vec::new(), columns };
         self.scan(at, &wanted, &mut |reader, mut batch| {
             let days = source.valid_from.as_ref().and_then(|_| batch.cells.pop());
-            let mut kept = vec![true; batch.keys.len()];
+            let mut kept = Vec::with_capacity(batch.keys.len());
             for (row, key) in batch.keys.iter().enumerate() {
-                match reader.customer(key) {
-                    Some(customer) => raw.keys.push(customer),
-                    None => kept[row] = false,
+                if let Some(customer) = reader.customer(key) {
+                    raw.keys.push(customer);
+                    kept.push(row);
                 }
             }
-            for (row, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+            for &row in &kept {
                 raw.valid_from.push(match &days {
                     Some(Cells::Date(days)) => days[row].map_or(Month(i32::MIN), Month::of_day),
                     _ => Month(i32::MIN),
                 });
             }
             for (all, some) in raw.columns.iter_mut().zip(&batch.cells) {
-                append(all, some, &kept);
+                all.take(some, &kept);
             }
             Ok(())
         })?;
@@ -182,26 +196,6 @@ pub(super) fn feature_columns(source: &SourceSpec) -> Vec<Wanted> {
         on_bad: spec.on_bad(source.on_bad),
     };
     source.columns.iter().map(wanted).collect()
-}
-
-fn empty(kind: ColumnType) -> Cells {
-    match kind {
-        ColumnType::Number => Cells::Number(Vec::new()),
-        ColumnType::Category => Cells::Category(Vec::new()),
-        ColumnType::Date => Cells::Date(Vec::new()),
-    }
-}
-
-fn append(all: &mut Cells, some: &Cells, kept: &[bool]) {
-    fn take<T: Clone>(all: &mut Vec<T>, some: &[T], kept: &[bool]) {
-        all.extend(some.iter().zip(kept).filter(|(_, kept)| **kept).map(|(cell, _)| cell.clone()));
-    }
-    match (all, some) {
-        (Cells::Number(all), Cells::Number(some)) => take(all, some, kept),
-        (Cells::Category(all), Cells::Category(some)) => take(all, some, kept),
-        (Cells::Date(all), Cells::Date(some)) => take(all, some, kept),
-        _ => unreachable!("a column keeps its type from batch to batch"),
-    }
 }
 
 fn permute(cells: Cells, order: &[u32]) -> AttributeCells {

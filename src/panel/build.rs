@@ -16,6 +16,8 @@ const MONTHS_MAX: i32 = 1200;
 
 /// Which part of the world to build.
 pub struct Extent<'a> {
+    /// First month instead of the configured one: partitions share one calendar.
+    pub first: Option<Month>,
     /// Last month instead of the configured one, e.g. the as-of month of a scoring run.
     pub last: Option<Month>,
     /// Customers to keep; scoring in partitions keeps one at a time.
@@ -25,7 +27,7 @@ pub struct Extent<'a> {
 impl Extent<'_> {
     /// Everything.
     pub fn all() -> Extent<'static> {
-        Extent { last: None, keep: &|_| true }
+        Extent { first: None, last: None, keep: &|_| true }
     }
 }
 
@@ -71,7 +73,7 @@ pub fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Panel>
         attributes,
         report,
     };
-    fill(&mut panel, &monthly, &rank)?;
+    fill(&mut panel, monthly, &rank)?;
     Ok(panel)
 }
 
@@ -206,8 +208,9 @@ fn calendar(intake: &Intake, monthly: &[MonthRows], extent: &Extent) -> Result<C
     }
     let months = || monthly.iter().flat_map(|rows| rows.months.iter().copied());
     let last = extent.last.or(intake.panel.last).or_else(|| months().max());
+    let first = extent.first.or(intake.panel.first);
     // A given last month may lie before all rows: then nobody is there yet.
-    let first = intake.panel.first.or_else(|| months().min().min(last).or(last));
+    let first = first.or_else(|| months().min().min(last).or(last));
     let (Some(first), Some(last)) = (first, last) else {
         return Err(Kind::Data.msg("the dated sources hold no row, and no month is configured"));
     };
@@ -270,7 +273,8 @@ impl Layout {
     }
 }
 
-fn fill(panel: &mut Panel, monthly: &[MonthRows], rank: &[u32]) -> Result<()> {
+/// Lays the rows of each source into the panel and frees them before the next.
+fn fill(panel: &mut Panel, monthly: Vec<MonthRows>, rank: &[u32]) -> Result<()> {
     let width = panel.measures.len();
     let absent: Vec<f32> = monthly
         .iter()

@@ -8,13 +8,28 @@ use crate::config::{Aggregation, ColumnType, EventMeasure, SourceSpec};
 use crate::error::{Kind, Result};
 use crate::source::{Cells, Wanted};
 
-/// One event: who, when, and the values that its source's measures need.
+/// One event: who, when, and where the values are that its source's measures need.
 struct Event {
     customer: u32,
     month: Month,
     day: i32,
-    /// One per measure; NaN is missing. Text for `distinct` comes as a number of its own.
+    /// Place among the rows of [`Events::values`].
+    row: u32,
+}
+
+/// All events of a source.
+struct Events {
+    rows: Vec<Event>,
+    /// `[events, measures]` in order of arrival, flat: a vector for each event would cost more than
+    /// the values in it. NaN is missing. Text for `distinct` comes as a number of its own.
     values: Vec<f64>,
+    width: usize,
+}
+
+impl Events {
+    fn value(&self, event: &Event, measure: usize) -> f64 {
+        self.values[event.row as usize * self.width + measure]
+    }
 }
 
 impl Reader<'_> {
@@ -25,21 +40,21 @@ impl Reader<'_> {
         let names = source.measures.keys().cloned().collect();
         let measures: Vec<&EventMeasure> = source.measures.values().collect();
         let mut events = self.read_events(at, &measures)?;
-        events.sort_by_key(|event| (event.customer, event.month));
+        events.rows.sort_by_key(|event| (event.customer, event.month));
         let mut rows = MonthRows::new(source, names);
-        for group in events.chunk_by(|a, b| (a.customer, a.month) == (b.customer, b.month)) {
+        for group in events.rows.chunk_by(|a, b| (a.customer, a.month) == (b.customer, b.month)) {
             rows.customers.push(group[0].customer);
             rows.months.push(group[0].month);
             for (at, measure) in measures.iter().enumerate() {
                 // A sum may leave the range of f32, which then holds the largest number.
-                let value = aggregate(group, at, measure.agg);
+                let value = events.aggregate(group, at, measure.agg);
                 rows.values.push(value.clamp(f32::MIN.into(), f32::MAX.into()) as f32);
             }
         }
         Ok(rows)
     }
 
-    fn read_events(&mut self, at: usize, measures: &[&EventMeasure]) -> Result<Vec<Event>> {
+    fn read_events(&mut self, at: usize, measures: &[&EventMeasure]) -> Result<Events> {
         let source = &self.intake.sources[at];
         let columns = needed_columns(source, measures)?;
         let place = |m: &&EventMeasure| {
@@ -50,7 +65,7 @@ impl Reader<'_> {
         let times_at = wanted.len();
         wanted.extend(time_columns(source)?);
         let mut words = std::collections::HashMap::<String, f64>::new();
-        let mut events = Vec::new();
+        let (mut rows, mut values) = (Vec::new(), Vec::new());
         self.scan(at, &wanted, &mut |reader, batch| {
             for (row, key) in batch.keys.iter().enumerate() {
                 let Some(customer) = reader.customer(key) else { continue };
@@ -68,16 +83,20 @@ impl Reader<'_> {
                         *words.entry(word.clone()).or_insert(next)
                     }),
                 };
-                let values = places.iter().map(value).collect();
-                events.push(Event { customer, month: Month::of_day(day), day, values });
+                values.extend(places.iter().map(value));
+                let row = rows.len() as u32;
+                rows.push(Event { customer, month: Month::of_day(day), day, row });
             }
             Ok(())
         })?;
-        Ok(events)
+        Ok(Events { rows, values, width: places.len() })
     }
 }
 
-fn needed_columns(source: &SourceSpec, measures: &[&EventMeasure]) -> Result<Vec<Wanted>> {
+pub(super) fn needed_columns(
+    source: &SourceSpec,
+    measures: &[&EventMeasure],
+) -> Result<Vec<Wanted>> {
     let declared = feature_columns(source);
     let mut needed: Vec<Wanted> = Vec::new();
     for measure in measures {
@@ -100,27 +119,30 @@ fn needed_columns(source: &SourceSpec, measures: &[&EventMeasure]) -> Result<Vec
     Ok(needed)
 }
 
-/// Missing values take no part; a group without any value is 0 for count, sum and distinct, and
-/// missing for the others.
-fn aggregate(group: &[Event], at: usize, agg: Aggregation) -> f64 {
-    let mut values: Vec<f64> = group.iter().map(|e| e.values[at]).filter(|v| !v.is_nan()).collect();
-    values.sort_by(f64::total_cmp);
-    let sum = || values.iter().sum::<f64>();
-    match agg {
-        Aggregation::Count => values.len() as f64,
-        Aggregation::Sum => sum(),
-        Aggregation::Mean => sum() / values.len() as f64,
-        Aggregation::Max => values.last().copied().unwrap_or(f64::NAN),
-        Aggregation::Distinct => {
-            values.dedup();
-            values.len() as f64
-        }
-        Aggregation::Last => {
-            let latest = group.iter().filter(|e| !e.values[at].is_nan());
-            latest
-                .map(|e| (e.day, e.values[at]))
-                .max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))
-                .map_or(f64::NAN, |(_, value)| value)
+impl Events {
+    /// Missing values take no part; a group without any value is 0 for count, sum and distinct, and
+    /// missing for the others.
+    fn aggregate(&self, group: &[Event], at: usize, agg: Aggregation) -> f64 {
+        let mut values: Vec<f64> =
+            group.iter().map(|e| self.value(e, at)).filter(|v| !v.is_nan()).collect();
+        values.sort_by(f64::total_cmp);
+        let sum = || values.iter().sum::<f64>();
+        match agg {
+            Aggregation::Count => values.len() as f64,
+            Aggregation::Sum => sum(),
+            Aggregation::Mean => sum() / values.len() as f64,
+            Aggregation::Max => values.last().copied().unwrap_or(f64::NAN),
+            Aggregation::Distinct => {
+                values.dedup();
+                values.len() as f64
+            }
+            Aggregation::Last => {
+                let latest = group.iter().filter(|e| !self.value(e, at).is_nan());
+                latest
+                    .map(|e| (e.day, self.value(e, at)))
+                    .max_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))
+                    .map_or(f64::NAN, |(_, value)| value)
+            }
         }
     }
 }
@@ -131,8 +153,17 @@ mod tests {
 
     #[test]
     fn aggregations() {
-        let event = |day, value| Event { customer: 0, month: Month(0), day, values: vec![value] };
-        let group = [event(3, 5.0), event(1, 2.0), event(3, f64::NAN), event(2, 2.0)];
+        let events = |values: &[(i32, f64)]| {
+            let event = |(row, &(day, _)): (usize, &(i32, f64))| Event {
+                customer: 0,
+                month: Month(0),
+                day,
+                row: row as u32,
+            };
+            let rows = values.iter().enumerate().map(event).collect();
+            Events { rows, values: values.iter().map(|(_, value)| *value).collect(), width: 1 }
+        };
+        let some = events(&[(3, 5.0), (1, 2.0), (3, f64::NAN), (2, 2.0)]);
         for (agg, expected) in [
             (Aggregation::Count, 3.0),
             (Aggregation::Sum, 9.0),
@@ -141,10 +172,10 @@ mod tests {
             (Aggregation::Distinct, 2.0),
             (Aggregation::Last, 5.0),
         ] {
-            assert_eq!(aggregate(&group, 0, agg), expected, "{agg:?}");
+            assert_eq!(some.aggregate(&some.rows, 0, agg), expected, "{agg:?}");
         }
-        let nothing = [event(1, f64::NAN)];
-        assert_eq!(aggregate(&nothing, 0, Aggregation::Sum), 0.0);
-        assert!(aggregate(&nothing, 0, Aggregation::Mean).is_nan());
+        let nothing = events(&[(1, f64::NAN)]);
+        assert_eq!(nothing.aggregate(&nothing.rows, 0, Aggregation::Sum), 0.0);
+        assert!(nothing.aggregate(&nothing.rows, 0, Aggregation::Mean).is_nan());
     }
 }

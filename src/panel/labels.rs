@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{Inputs, Intake, Panel};
+use super::{Calendar, Declared, Inputs, Intake, Panel};
 use crate::clock::Month;
 use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SourceSpec, SplitSpec};
 use crate::error::{Error, Kind, Result};
@@ -46,12 +46,11 @@ impl Snapshots {
         snapshots
     }
 
-    /// The panel row of a snapshot.
-    pub fn row(&self, panel: &Panel, snapshot: usize) -> usize {
-        let (customer, month) = (self.customers[snapshot], self.months[snapshot]);
-        panel
-            .row(customer as usize, month as usize)
-            .expect("a snapshot is made only for a month in its customer's history")
+    /// The customer of a snapshot, and the months from its first row to the as-of month.
+    pub fn place(&self, panel: &Panel, snapshot: usize) -> (usize, usize) {
+        let customer = self.customers[snapshot] as usize;
+        let since = self.months[snapshot].checked_sub(panel.starts[customer]);
+        (customer, since.expect("a snapshot lies in its customer's history") as usize)
     }
 
     fn push(&mut self, customer: usize, month: usize, churned_in: Option<usize>) {
@@ -67,18 +66,12 @@ impl Snapshots {
 }
 
 /// Makes the snapshots that the configuration declares.
-pub fn label(
-    panel: &Panel,
-    intake: &Intake,
-    root: &Path,
-    spec: &LabelSpec,
-    split: &SplitSpec,
-) -> Result<Snapshots> {
+pub fn label(panel: &Panel, declared: &Declared) -> Result<Snapshots> {
+    let Declared { intake, inputs, root, label: spec, split, .. } = *declared;
     let snapshots = match spec {
         LabelSpec::Column { source, column } => {
-            let source = intake.source(source)?;
-            let files = source::expand(root, &source.path, source.format)?;
-            by_column(panel, intake, &Column { files: &files, source, column })?
+            let (files, source) = (inputs.of(intake, source)?, intake.source(source)?);
+            by_column(panel, intake, &Column { files, source, column })?
         }
         LabelSpec::Snapshots { path, as_of, column } => {
             let part = match split {
@@ -88,9 +81,8 @@ pub fn label(
             by_table(panel, intake, root, &Table { path, as_of, column, part })?
         }
         LabelSpec::Event { source, column, gap, horizon } => {
-            let source = intake.source(source)?;
-            let files = source::expand(root, &source.path, source.format)?;
-            let dates = churn_months(panel, intake, &Column { files: &files, source, column })?;
+            let (files, source) = (inputs.of(intake, source)?, intake.source(source)?);
+            let dates = churn_months(panel, intake, &Column { files, source, column })?;
             by_event(panel, &dates, *gap as usize, *horizon as usize)
         }
         LabelSpec::Inactivity { measure, months, below, trailing, gap } => {
@@ -107,21 +99,19 @@ pub fn label(
             by_inactivity(panel, &rule)
         }
     };
-    if snapshots.is_empty() {
-        return Err(nothing_labelled(panel, spec));
-    }
     Ok(snapshots)
 }
 
-fn nothing_labelled(panel: &Panel, spec: &LabelSpec) -> Error {
+/// The error for a data set without any snapshot.
+pub fn nothing_labelled(calendar: &Calendar, spec: &LabelSpec) -> Error {
     let needed = spec.gap() + spec.window();
     let error = Kind::Data.msg("no customer has a label");
-    if panel.calendar.dated && needed >= panel.calendar.months {
+    if calendar.dated && needed >= calendar.months {
         return error.hint(format!(
             "the label looks {needed} months ahead, the panel has {} months ({} to {})",
-            panel.calendar.months,
-            panel.calendar.first,
-            panel.calendar.last()
+            calendar.months,
+            calendar.first,
+            calendar.last()
         ));
     }
     error.hint("check that the label's customers and months are those of the other sources")
@@ -362,7 +352,7 @@ fn no_truth(batch: &Batch, row: usize, text: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::panel::{BuildReport, Calendar};
+    use crate::panel::BuildReport;
 
     fn panel(series: &[f32], start: u16) -> Panel {
         Panel {

@@ -2,7 +2,9 @@
 //!
 //! A customer's months lie in consecutive rows of one flat array; a snapshot is an index into it,
 //! so that no window is ever copied. [`intake`] says what to read, [`build`] reads it,
-//! [`labels`] says who churned when, [`split`] who trains and who tests.
+//! [`labels`] says who churned when, [`split`] who trains and who tests. What does not fit into
+//! memory is divided by customer: [`scatter`] deals the tables to partitions, [`shards`] builds each
+//! partition's panel alone, [`store`] keeps it in a scratch file.
 
 mod activity;
 mod attributes;
@@ -10,8 +12,12 @@ pub mod build;
 mod events;
 pub mod intake;
 pub mod labels;
+mod partition;
 pub mod raw;
+mod scatter;
+mod shards;
 pub mod split;
+mod store;
 
 use sha2::{Digest, Sha256};
 
@@ -21,9 +27,14 @@ use crate::fsx;
 pub use attributes::{AttributeCells, AttributeColumn, AttributeTable};
 pub use build::{Extent, build, is_empty_panel, last_month};
 pub use intake::{Inputs, Intake};
-pub use labels::{Snapshots, label, still_there};
+pub use labels::{Snapshots, label, nothing_labelled, still_there};
+pub use partition::{hash, partition};
 pub use raw::RawCustomer;
-pub use split::{Fold, Part, split};
+pub use shards::{Cut, Shard, Shards};
+pub use split::{Declared, Division, Fold, Part, PartCounts, split};
+
+/// Values that are handed to the hash at once.
+const HASHED_VALUES: usize = 4096;
 
 /// The months that the panel covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +73,17 @@ pub struct BuildReport {
     pub rows_outside: u64,
     /// Rows of customers that the attributes table does not hold.
     pub rows_orphan: u64,
+}
+
+impl BuildReport {
+    /// Sums up partitions.
+    pub fn add(&mut self, other: &BuildReport) {
+        self.rows_read += other.rows_read;
+        self.cells_nulled += other.cells_nulled;
+        self.rows_late += other.rows_late;
+        self.rows_outside += other.rows_outside;
+        self.rows_orphan += other.rows_orphan;
+    }
 }
 
 /// The data set. Rows are (customer, month) pairs, customers in the order of their ids.
@@ -112,6 +134,17 @@ impl Panel {
         self.customers.binary_search_by(|c| c.as_str().cmp(id)).ok()
     }
 
+    /// What the panel takes in memory, without what the allocator rounds up.
+    pub fn bytes(&self) -> usize {
+        let ids: usize = self.customers.iter().map(|id| size_of::<String>() + id.capacity()).sum();
+        let attributes: usize = self.attributes.iter().map(AttributeTable::bytes).sum();
+        size_of_val(self.values.as_slice())
+            + size_of_val(self.offsets.as_slice())
+            + size_of_val(self.starts.as_slice())
+            + ids
+            + attributes
+    }
+
     /// Sha256 over all that a model can see. It does not depend on the order of input rows.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
@@ -125,7 +158,12 @@ impl Panel {
             hash.update(start.to_le_bytes());
             hash.update((*offset as u64).to_le_bytes());
         }
-        self.values.iter().for_each(|v| hash.update(v.to_bits().to_le_bytes()));
+        let mut bytes = Vec::with_capacity(HASHED_VALUES * 4);
+        for values in self.values.chunks(HASHED_VALUES) {
+            bytes.clear();
+            values.iter().for_each(|v| bytes.extend_from_slice(&v.to_bits().to_le_bytes()));
+            hash.update(&bytes);
+        }
         self.attributes.iter().for_each(|table| table.hash_into(&mut hash));
         fsx::hex(&hash.finalize())
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Intake, Panel, Snapshots};
+use super::{Calendar, Inputs, Intake, Panel, Snapshots};
 use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SplitSpec};
 use crate::error::{Kind, Result};
 use crate::seeds::Seeds;
@@ -19,6 +19,8 @@ pub enum Part {
 }
 
 impl Part {
+    pub const LABELLED: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
+
     pub fn name(self) -> &'static str {
         match self {
             Part::Train => "train",
@@ -53,6 +55,35 @@ impl Fold {
     pub fn members(&self, part: Part) -> Vec<u32> {
         (0..self.parts.len() as u32).filter(|&i| self.parts[i as usize] == part).collect()
     }
+
+    /// The snapshots of any part.
+    pub fn labelled(&self) -> Vec<u32> {
+        let parts = &self.parts;
+        (0..parts.len() as u32).filter(|&s| parts[s as usize] != Part::Purged).collect()
+    }
+
+    pub fn counts(&self, snapshots: &Snapshots) -> PartCounts {
+        Part::LABELLED.map(|part| {
+            let members = self.parts.iter().zip(&snapshots.churned).filter(|(p, _)| **p == part);
+            let (mut count, mut churned) = (0, 0);
+            members.for_each(|(_, &c)| {
+                count += 1;
+                churned += u64::from(c);
+            });
+            (part, count, churned)
+        })
+    }
+}
+
+/// What snapshots and parts are made from, besides the panel.
+#[derive(Clone, Copy)]
+pub struct Declared<'a> {
+    pub intake: &'a Intake,
+    pub inputs: &'a Inputs,
+    pub root: &'a Path,
+    pub label: &'a LabelSpec,
+    pub split: &'a SplitSpec,
+    pub seeds: &'a Seeds,
 }
 
 /// Divides the snapshots as declared.
@@ -61,38 +92,34 @@ impl Fold {
 /// [`Kind::Data`] if a part is empty or the train part holds only one class.
 pub fn split(panel: &Panel, snapshots: &Snapshots, declared: &Declared) -> Result<Vec<Fold>> {
     let folds = match declared.split {
-        SplitSpec::Time { validation_months, test_months } => {
-            let ahead = declared.label.gap() + declared.label.window();
-            vec![by_time(panel, snapshots, ahead.max(1), [*validation_months, *test_months])?]
+        SplitSpec::Time { .. } => {
+            let last = snapshots.months.iter().max().copied().unwrap_or(0);
+            vec![Division::by_time(panel.calendar, last, declared)?.fold(snapshots)]
         }
         SplitSpec::Snapshots { column } => vec![by_table(snapshots, column)?],
         SplitSpec::Folds { path } => by_folds(panel, snapshots, declared, path)?,
         SplitSpec::Random { folds } => at_random(panel, snapshots, declared.seeds, *folds)?,
     };
-    folds.iter().try_for_each(|fold| check(snapshots, fold))?;
+    for fold in &folds {
+        check(fold.number, &fold.counts(snapshots))?;
+    }
     Ok(folds)
 }
 
-/// What a split is made from, besides the snapshots.
-pub struct Declared<'a> {
-    pub intake: &'a Intake,
-    pub root: &'a Path,
-    pub label: &'a LabelSpec,
-    pub split: &'a SplitSpec,
-    pub seeds: &'a Seeds,
-}
+/// Snapshots of a part, and how many of them churned.
+pub type PartCounts = [(Part, u64, u64); 3];
 
-fn check(snapshots: &Snapshots, fold: &Fold) -> Result<()> {
-    let name = fold.number.map_or(String::new(), |number| format!(" of fold {number}"));
-    for part in [Part::Train, Part::Validation, Part::Test] {
-        let members = fold.members(part);
-        if members.is_empty() {
+/// # Errors
+/// [`Kind::Data`] if a part is empty, or all of its snapshots but the test part's are of one class.
+pub fn check(fold: Option<u32>, counts: &PartCounts) -> Result<()> {
+    let name = fold.map_or(String::new(), |number| format!(" of fold {number}"));
+    for &(part, members, churned) in counts {
+        if members == 0 {
             return Err(Kind::Data
                 .msg(format!("the {} part{name} holds no snapshot", part.name()))
                 .hint("give it more months or customers under [split]"));
         }
-        let churned = members.iter().filter(|&&i| snapshots.churned[i as usize]).count();
-        if part != Part::Test && (churned == 0 || churned == members.len()) {
+        if part != Part::Test && (churned == 0 || churned == members) {
             let what = if churned == 0 { "nobody" } else { "everybody" };
             return Err(Kind::Data
                 .msg(format!("in the {} part{name} {what} churns", part.name()))
@@ -102,31 +129,66 @@ fn check(snapshots: &Snapshots, fold: &Fold) -> Result<()> {
     Ok(())
 }
 
-/// The as-of months of a later part begin only when the last label window of the part before has
-/// ended: `ahead` = gap + horizon months later. So all that a part learned was known by then.
-fn by_time(panel: &Panel, snapshots: &Snapshots, ahead: u32, parts: [u32; 2]) -> Result<Fold> {
-    let last = snapshots.months.iter().max().copied().unwrap_or(0) as i64;
-    let [validation_months, test_months] = parts.map(i64::from);
-    let test_from = last - test_months + 1;
-    let validation_to = test_from - i64::from(ahead);
-    let validation_from = validation_to - validation_months + 1;
-    let train_to = validation_from - i64::from(ahead);
-    if train_to < 0 {
-        return Err(Kind::Data
-            .msg(format!(
-                "{} months are too few for {validation_months} validation and {test_months} test \
-                 months whose labels look {ahead} ahead",
-                panel.calendar.months
-            ))
-            .hint("shorten split.validation_months, split.test_months or the label's horizon"));
+/// A division by as-of month alone, so that a partition of the customers can be divided like the
+/// whole. The as-of months of a later part begin only when the last label window of the part
+/// before has ended: gap + horizon months later. So all that a part learned was known by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Division {
+    train_to: i64,
+    validation: (i64, i64),
+    test_from: i64,
+}
+
+impl Division {
+    /// `last` is the calendar index of the last as-of month that has a label.
+    pub fn by_time(calendar: Calendar, last: u16, declared: &Declared) -> Result<Self> {
+        let SplitSpec::Time { validation_months, test_months } = declared.split else {
+            return Err(Kind::Internal.msg("only a split by time divides by month"));
+        };
+        let ahead = (declared.label.gap() + declared.label.window()).max(1);
+        let test_from = i64::from(last) - i64::from(*test_months) + 1;
+        let validation_to = test_from - i64::from(ahead);
+        let validation_from = validation_to - i64::from(*validation_months) + 1;
+        let train_to = validation_from - i64::from(ahead);
+        if train_to < 0 {
+            return Err(Kind::Data
+                .msg(format!(
+                    "{} months are too few for {validation_months} validation and {test_months} \
+                     test months whose labels look {ahead} ahead",
+                    calendar.months
+                ))
+                .hint(
+                    "shorten split.validation_months, split.test_months or the label's horizon",
+                ));
+        }
+        Ok(Division { train_to, validation: (validation_from, validation_to), test_from })
     }
-    let part = |&month: &u16| match i64::from(month) {
-        m if m >= test_from => Part::Test,
-        m if (validation_from..=validation_to).contains(&m) => Part::Validation,
-        m if m <= train_to => Part::Train,
-        _ => Part::Purged,
-    };
-    Ok(Fold { number: None, parts: snapshots.months.iter().map(part).collect() })
+
+    pub fn part(&self, month: u16) -> Part {
+        let (from, to) = self.validation;
+        match i64::from(month) {
+            m if m >= self.test_from => Part::Test,
+            m if (from..=to).contains(&m) => Part::Validation,
+            m if m <= self.train_to => Part::Train,
+            _ => Part::Purged,
+        }
+    }
+
+    /// From counts of snapshots and of churners by as-of month.
+    pub fn counts(&self, by_month: &[[u64; 2]]) -> PartCounts {
+        Part::LABELLED.map(|part| {
+            let months = by_month.iter().enumerate();
+            let of_part = months.filter(|(month, _)| self.part(*month as u16) == part);
+            of_part.fold((part, 0, 0), |(part, count, churned), (_, [more, gone])| {
+                (part, count + more, churned + gone)
+            })
+        })
+    }
+
+    pub fn fold(&self, snapshots: &Snapshots) -> Fold {
+        let parts = snapshots.months.iter().map(|&month| self.part(month)).collect();
+        Fold { number: None, parts }
+    }
 }
 
 fn by_table(snapshots: &Snapshots, column: &str) -> Result<Fold> {

@@ -4,11 +4,12 @@
 //! probability 3e-4 (birthday bound), and one row would then be counted as a repetition.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
+use super::histories::Histories;
 use crate::clock::{Month, format_day};
 use crate::source::{Batch, Cells};
 
@@ -188,48 +189,37 @@ pub(super) fn between(slot: Slot, min: Option<f64>, max: Option<f64>) -> Box<dyn
 pub(super) fn duplicate_month(slot: Slot) -> Box<dyn Checker> {
     let mut seen = Histories::default();
     per_row(slot, move |customer, value| match value {
-        Some(Value::Day(day)) => Verdict::of(seen.insert(customer, Month::of_day(day))),
+        Some(Value::Day(day)) => {
+            let customer = hash_of(Value::Text(customer));
+            Verdict::of(seen.insert(customer, Month::of_day(day)).new_month)
+        }
         _ => Verdict::Skipped,
     })
-}
-
-/// Months of every customer, sorted. Four bytes a month and one name a customer are less than a
-/// hash a row, and let an offender be named.
-#[derive(Default)]
-struct Histories(HashMap<Box<str>, Vec<Month>>);
-
-impl Histories {
-    /// False if the customer has that month already.
-    fn insert(&mut self, customer: &str, month: Month) -> bool {
-        if !self.0.contains_key(customer) {
-            self.0.insert(customer.into(), Vec::new());
-        }
-        let months = self.0.get_mut(customer).expect("was just put there");
-        match months.binary_search(&month) {
-            Ok(_) => false,
-            Err(at) => {
-                months.insert(at, month);
-                true
-            }
-        }
-    }
 }
 
 /// Counts months between first and last row, and those of them without a row.
 struct Gaps {
     slot: Slot,
     histories: Histories,
+    /// In order of arrival, one behind the other, so that an offender can be named.
+    names: String,
+    ends: Vec<usize>,
 }
 
 pub(super) fn gap_months(slot: Slot) -> Box<dyn Checker> {
-    Box::new(Gaps { slot, histories: Histories::default() })
+    let (names, ends) = (String::new(), Vec::new());
+    Box::new(Gaps { slot, histories: Histories::default(), names, ends })
 }
 
 impl Checker for Gaps {
     fn observe(&mut self, batch: &Batch) {
         for (row, customer) in batch.keys.iter().enumerate() {
             if let Some(Value::Day(day)) = self.slot.value(batch, row) {
-                self.histories.insert(customer, Month::of_day(day));
+                let hash = hash_of(Value::Text(customer));
+                if self.histories.insert(hash, Month::of_day(day)).new_customer {
+                    self.names.push_str(customer);
+                    self.ends.push(self.names.len());
+                }
             }
         }
     }
@@ -237,16 +227,16 @@ impl Checker for Gaps {
     fn finish(self: Box<Self>, _last: Option<Month>) -> Tally {
         let mut tally = Tally::default();
         let mut first: Option<(&str, Month)> = None;
-        for (customer, months) in &self.histories.0 {
-            let (Some(start), Some(end)) = (months.first(), months.last()) else { continue };
-            let expected = (end.0 - start.0) as u64 + 1;
+        let mut start = 0;
+        for ((expected, found, gap), &end) in self.histories.gaps().zip(&self.ends) {
+            let customer = &self.names[start..end];
+            start = end;
             tally.rows += expected;
-            tally.failed += expected - months.len() as u64;
-            let gap = months.windows(2).find(|pair| pair[0].plus(1) != pair[1]);
-            if let Some(pair) = gap
-                && first.is_none_or(|(other, _)| **customer < *other)
+            tally.failed += expected - found;
+            if let Some(month) = gap
+                && first.is_none_or(|(other, _)| customer < other)
             {
-                first = Some((customer, pair[0].plus(1)));
+                first = Some((customer, month));
             }
         }
         tally.first = first.map(|(customer, month)| Offender {

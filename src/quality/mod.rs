@@ -4,6 +4,7 @@
 //! rules, [`checkers`] are the rules at work, [`report`] is what was found.
 
 mod checkers;
+mod histories;
 mod plan;
 mod report;
 mod table;
@@ -13,11 +14,12 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::config::{CheckRule, Config};
+use crate::clock::Month;
+use crate::config::{CheckRule, Config, SourceKind};
 use crate::error::{Kind, Result};
-use table::Table;
+use table::{Scanned, Table};
 
-pub use report::{Finding, Report};
+pub use report::{Finding, Report, Size};
 
 /// Checks every source under `root`. Beside the declared rules these always run: no two activity
 /// rows of a customer and month, no customer twice among attributes without `valid_from` (a
@@ -40,11 +42,31 @@ pub fn run(config: &Config, root: &Path) -> Result<Report> {
             .msg("`future_dates` has no month to compare with: no dated source holds a row")
             .hint("set `panel.last`"));
     }
+    let size = size(config, &tables, &scanned, last);
     let mut findings = Vec::new();
     for (table, scanned) in tables.iter().zip(scanned) {
         findings.extend(table.findings(scanned, last));
     }
-    Ok(Report { findings })
+    Ok(Report { findings, size })
+}
+
+/// Customers by the first source that says who is one, months from the first date to the last.
+fn size(config: &Config, tables: &[Table], scanned: &[Scanned], last: Option<Month>) -> Size {
+    let rows = |kind| {
+        let of_kind = tables.iter().zip(scanned).filter(move |(t, _)| t.source.kind == kind);
+        of_kind.map(|(_, scanned)| scanned.rows())
+    };
+    let first = config.panel.first.or_else(|| scanned.iter().filter_map(|s| s.first_month).min());
+    let months = match (first, last) {
+        (Some(first), Some(last)) => (last.0 - first.0 + 1).max(1) as u64,
+        _ => 1,
+    };
+    let customers = rows(SourceKind::Attributes).next();
+    // Without attributes every customer has rows; half of their months at least.
+    let customers = customers.unwrap_or_else(|| {
+        rows(SourceKind::Activity).chain(rows(SourceKind::Events)).max().unwrap_or(0) * 2 / months
+    });
+    Size { customers, months }
 }
 
 /// Hashes of the customers of each source that a `relationships` rule points to. They are needed

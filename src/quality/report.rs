@@ -9,6 +9,17 @@ use crate::config::Severity;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub findings: Vec<Finding>,
+    /// Not part of the document.
+    #[serde(skip)]
+    pub size: Size,
+}
+
+/// How much data there is, as counted on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub customers: u64,
+    /// From the first dated row to the last.
+    pub months: u64,
 }
 
 /// What one rule found.

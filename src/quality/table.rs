@@ -27,8 +27,15 @@ pub(super) struct Scanned<'t> {
     /// One for each rule.
     checkers: Vec<Box<dyn Checker + 't>>,
     stats: ScanStats,
-    /// The last month of the time column.
+    /// The first and the last month of the time column.
+    pub first_month: Option<Month>,
     pub last_month: Option<Month>,
+}
+
+impl Scanned<'_> {
+    pub(super) fn rows(&self) -> u64 {
+        self.stats.rows
+    }
 }
 
 impl<'c> Table<'c> {
@@ -68,15 +75,17 @@ impl<'c> Table<'c> {
         let checker = |rule| self.checker(rule, customers);
         let mut checkers = self.rules.iter().map(checker).collect::<Result<Vec<_>>>()?;
         let time = self.source.time.as_deref().and_then(|name| self.place_of(name));
-        let mut last_day = None;
+        let (mut first_day, mut last_day) = (None, None);
         let stats = self.read(&self.wanted, &mut |batch| {
             if let Some(Cells::Date(days)) = time.map(|at| &batch.cells[at]) {
+                first_day = days.iter().copied().flatten().chain(first_day).min();
                 last_day = last_day.max(days.iter().copied().flatten().max());
             }
             checkers.iter_mut().for_each(|checker| checker.observe(&batch));
             Ok(())
         })?;
-        Ok(Scanned { checkers, stats, last_month: last_day.map(Month::of_day) })
+        let (first_month, last_month) = (first_day.map(Month::of_day), last_day.map(Month::of_day));
+        Ok(Scanned { checkers, stats, first_month, last_month })
     }
 
     /// Unreadable columns first, then the rules in their order.

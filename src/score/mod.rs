@@ -55,8 +55,10 @@ pub fn score_in_partitions(
     let last = if dated { Some(as_of_month(intake, inputs, as_of)?) } else { None };
     let (mut rows, mut gone) = (Vec::new(), 0);
     for partition in 0..partitions {
-        let keep = |id: &str| hash(id) % partitions == partition;
-        let Some(panel) = build(intake, inputs, &Extent { last, keep: &keep })? else { continue };
+        let keep = |id: &str| panel::partition(id, partitions as usize) == partition as usize;
+        let Some(panel) = build(intake, inputs, &Extent { first: None, last, keep: &keep })? else {
+            continue;
+        };
         let there = panel::still_there(&panel, intake, inputs, &bundle.model.label)?;
         let chosen: Vec<usize> = (0..panel.customers.len()).filter(|&c| there[c]).collect();
         gone += panel.customers.len() - chosen.len();
@@ -113,11 +115,4 @@ pub fn write(scores: Scores, bundle_id: &str, output: &Path) -> Result<()> {
             ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
         ],
     )
-}
-
-/// FNV-1a, 64 bits: the same on every machine and in every version.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

@@ -45,10 +45,10 @@ const CUSTOMERS_MAX: u32 = 10_000_000;
 const MONTHS_MIN: u32 = 6;
 /// Twenty years: longer than any customer table we have seen.
 const MONTHS_MAX: u32 = 240;
-/// Customers x months at most. The tables are built in memory: 1.1 GB was measured for 100,000 x
-/// 36, about 300 bytes each, before what the writer needs for itself.
-const CUSTOMER_MONTHS_MAX: u64 = 100_000_000;
-/// Customers that are drawn in parallel before they are appended to the tables.
+/// Customers x months at most: about 30 GB of files.
+const CUSTOMER_MONTHS_MAX: u64 = 1_000_000_000;
+/// Customers that are drawn in parallel, appended to the tables and written before the next; with
+/// 36 months each about 200,000 rows, a row group.
 const CHUNK_CUSTOMERS: u32 = 8192;
 /// Months that the presets predict ahead.
 const HORIZON_MONTHS: u32 = 1;
@@ -148,10 +148,15 @@ pub struct Summary {
 /// [`Kind::Usage`] if the spec is out of range, [`Kind::Environment`] if a file cannot be written.
 pub fn run(spec: &SimulateSpec, out: &Path) -> Result<Summary> {
     check(spec)?;
-    let tables = fill(spec);
-    let line = bayes::line(&tables.outcomes);
-    let counts = tables.counts;
-    let files = tables.write(spec.industry.market(), out)?;
+    let world = World::new(spec);
+    let mut tables = Tables::begin(spec.industry.market(), out)?;
+    for first in (0..spec.customers).step_by(CHUNK_CUSTOMERS as usize) {
+        let end = spec.customers.min(first + CHUNK_CUSTOMERS);
+        let lives: Vec<_> = (first..end).into_par_iter().map(|i| world.live(i)).collect();
+        lives.into_iter().for_each(|life| tables.push(life));
+        tables.flush()?;
+    }
+    let (files, counts, line) = tables.publish()?;
     Ok(Summary {
         customers: u64::from(spec.customers),
         customer_months: counts.customer_months,
@@ -165,18 +170,6 @@ pub fn run(spec: &SimulateSpec, out: &Path) -> Result<Summary> {
         base_log_loss: line.base_log_loss,
         files,
     })
-}
-
-/// Draws all customers, in parallel, and appends them in order.
-fn fill(spec: &SimulateSpec) -> Tables {
-    let world = World::new(spec);
-    let mut tables = Tables::new(spec.industry.market());
-    for first in (0..spec.customers).step_by(CHUNK_CUSTOMERS as usize) {
-        let end = spec.customers.min(first + CHUNK_CUSTOMERS);
-        let lives: Vec<_> = (first..end).into_par_iter().map(|i| world.live(i)).collect();
-        lives.into_iter().for_each(|life| tables.push(life));
-    }
-    tables
 }
 
 fn check(spec: &SimulateSpec) -> Result<()> {
@@ -195,7 +188,7 @@ fn check(spec: &SimulateSpec) -> Result<()> {
     if size > CUSTOMER_MONTHS_MAX {
         return Err(Kind::Usage
             .msg(format!("{customers} customers x {months} months are {size} customer-months"))
-            .hint(format!("the tables are built in memory: at most {CUSTOMER_MONTHS_MAX}")));
+            .hint(format!("at most {CUSTOMER_MONTHS_MAX}: the files would fill the disk")));
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bayes::Outcome;
+use super::bayes::{Bayes, Line, Outcome};
 use super::life::{Life, Row};
 use super::market::{Cell, Event, MEASURES, Market};
 use crate::error::Result;
-use crate::source::write::{OutColumn, write_table};
+use crate::source::write::{OutColumn, TableDraft};
 
 /// Sizes of what was simulated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,14 +16,17 @@ pub struct Counts {
     pub churned: u64,
 }
 
-/// The four tables, by columns, and the labelled snapshots.
+/// The four tables, written piece by piece as customers come.
 pub struct Tables {
+    market: &'static dyn Market,
+    files: [PathBuf; 4],
+    drafts: [TableDraft; 4],
     customers: Customers,
     activity: Activity,
     events: Events,
     truth: Truth,
-    pub outcomes: Vec<Outcome>,
-    pub counts: Counts,
+    bayes: Bayes,
+    counts: Counts,
 }
 
 struct Customers {
@@ -57,17 +60,23 @@ struct Truth {
 }
 
 impl Tables {
-    pub fn new(market: &dyn Market) -> Self {
-        let attributes = market.profile().attributes.iter().map(|_| Vec::new()).collect();
-        let (ids, signup, churn) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            customers: Customers { ids, attributes, signup, churn },
+    /// Begins all files; none appears before the end.
+    pub fn begin(market: &'static dyn Market, out: &Path) -> Result<Self> {
+        let events_file = market.profile().events_file;
+        let files = ["customers.csv", "activity.parquet", events_file, "truth/hazard.parquet"];
+        let files = files.map(|name| out.join(name));
+        let [a, b, c, d] = files.each_ref().map(|file| TableDraft::begin(file));
+        Ok(Self {
+            market,
+            drafts: [a?, b?, c?, d?],
+            files,
+            customers: Customers::new(market),
             activity: Activity::default(),
             events: Events::default(),
             truth: Truth::default(),
-            outcomes: Vec::new(),
+            bayes: Bayes::default(),
             counts: Counts::default(),
-        }
+        })
     }
 
     /// Appends a customer.
@@ -75,7 +84,7 @@ impl Tables {
         self.counts.customer_months += life.truth.len() as u64;
         self.counts.events += life.events.len() as u64;
         self.counts.churned += u64::from(life.churn.is_some());
-        self.outcomes.extend(outcomes(&life));
+        outcomes(&life).for_each(|outcome| self.bayes.observe(outcome));
         life.activity.iter().for_each(|row| self.activity.push(&life.id, row));
         life.events.iter().for_each(|event| self.events.push(&life.id, event));
         for &(month, hazard) in &life.truth {
@@ -91,22 +100,26 @@ impl Tables {
         self.customers.churn.push(life.churn);
     }
 
-    /// Writes one file after the other, each freed before the next; the paths in that order.
-    pub fn write(self, market: &dyn Market, out: &Path) -> Result<Vec<PathBuf>> {
-        let events_file = market.profile().events_file;
-        let files = ["customers.csv", "activity.parquet", events_file, "truth/hazard.parquet"];
-        let files = files.map(|name| out.join(name));
-        write_table(&files[0], self.customers.columns(market))?;
-        write_table(&files[1], self.activity.columns(market))?;
-        write_table(&files[2], self.events.columns(market))?;
-        write_table(&files[3], self.truth.columns())?;
-        Ok(files.into())
+    /// Writes what was appended, a row group of each file.
+    pub fn flush(&mut self) -> Result<()> {
+        let market = self.market;
+        let customers = std::mem::replace(&mut self.customers, Customers::new(market));
+        self.drafts[0].write(customers.columns(market))?;
+        self.drafts[1].write(std::mem::take(&mut self.activity).columns(market))?;
+        self.drafts[2].write(std::mem::take(&mut self.events).columns(market))?;
+        self.drafts[3].write(std::mem::take(&mut self.truth).columns())
+    }
+
+    /// Publishes the files; their paths, what they hold, and how well it can be predicted.
+    pub fn publish(self) -> Result<(Vec<PathBuf>, Counts, Line)> {
+        self.drafts.into_iter().try_for_each(TableDraft::publish)?;
+        Ok((self.files.into(), self.counts, self.bayes.line()))
     }
 }
 
 /// The snapshots of a customer whose next month lies inside the calendar: all months of one who
 /// churned, all but the calendar's last of one who stayed.
-fn outcomes(life: &Life) -> impl Iterator<Item = Outcome> {
+pub(super) fn outcomes(life: &Life) -> impl Iterator<Item = Outcome> {
     let labelled = life.truth.len() - usize::from(life.churn.is_none());
     let last = life.truth.len() - 1;
     let churned = move |i| life.churn.is_some() && i == last;
@@ -115,6 +128,12 @@ fn outcomes(life: &Life) -> impl Iterator<Item = Outcome> {
 }
 
 impl Customers {
+    fn new(market: &dyn Market) -> Self {
+        let attributes = market.profile().attributes.iter().map(|_| Vec::new()).collect();
+        let (ids, signup, churn) = (Vec::new(), Vec::new(), Vec::new());
+        Customers { ids, attributes, signup, churn }
+    }
+
     fn columns(self, market: &dyn Market) -> Vec<(&'static str, OutColumn)> {
         let mut columns = vec![("customer_id", OutColumn::Text(self.ids))];
         for (&(name, _), cells) in market.profile().attributes.iter().zip(self.attributes) {

@@ -36,6 +36,65 @@ impl Cells {
         self.len() == 0
     }
 
+    /// No cells yet.
+    pub fn none(kind: ColumnType) -> Self {
+        match kind {
+            ColumnType::Number => Cells::Number(Vec::new()),
+            ColumnType::Category => Cells::Category(Vec::new()),
+            ColumnType::Date => Cells::Date(Vec::new()),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        match self {
+            Cells::Number(cells) => cells.clear(),
+            Cells::Category(cells) => cells.clear(),
+            Cells::Date(cells) => cells.clear(),
+        }
+    }
+
+    /// Appends the cells of some rows of another column.
+    ///
+    /// # Panics
+    /// If that column is of another type.
+    pub fn take(&mut self, from: &Cells, rows: &[usize]) {
+        match (self, from) {
+            (Cells::Number(to), Cells::Number(from)) => to.extend(rows.iter().map(|&r| from[r])),
+            (Cells::Category(to), Cells::Category(from)) => {
+                to.extend(rows.iter().map(|&r| from[r].clone()));
+            }
+            (Cells::Date(to), Cells::Date(from)) => to.extend(rows.iter().map(|&r| from[r])),
+            _ => unreachable!("a column keeps its type from batch to batch"),
+        }
+    }
+
+    /// Gives cell `i` to the column `to[places[i]]`.
+    ///
+    /// # Panics
+    /// If a column is of another type.
+    pub fn deal(self, places: &[usize], to: &mut [&mut Cells]) {
+        match self {
+            Cells::Number(cells) => {
+                for (cell, &place) in cells.into_iter().zip(places) {
+                    let Cells::Number(to) = &mut *to[place] else { unreachable!("of one type") };
+                    to.push(cell);
+                }
+            }
+            Cells::Category(cells) => {
+                for (cell, &place) in cells.into_iter().zip(places) {
+                    let Cells::Category(to) = &mut *to[place] else { unreachable!("of one type") };
+                    to.push(cell);
+                }
+            }
+            Cells::Date(cells) => {
+                for (cell, &place) in cells.into_iter().zip(places) {
+                    let Cells::Date(to) = &mut *to[place] else { unreachable!("of one type") };
+                    to.push(cell);
+                }
+            }
+        }
+    }
+
     /// Reads a polars column as `kind`. Cells that do not fit become missing and are listed.
     pub fn read(column: &Column, kind: ColumnType) -> PolarsResult<(Cells, Vec<BadCell>)> {
         match kind {

@@ -1,12 +1,15 @@
 //! Tables in and out. The only door between files and the rest, through polars.
 //!
 //! [`files`] finds the files of a declared source, [`csv_scan`] proves a CSV file well formed,
-//! [`read`] streams typed batches out of any format, [`write`] publishes tables.
+//! [`read`] streams typed batches out of any format, [`write`] publishes tables; [`rows`] holds the
+//! rows of a partition between the two, and [`pack`] turns vectors into bytes for scratch files.
 
 mod cells;
 pub mod csv_scan;
 pub mod files;
+pub mod pack;
 pub mod read;
+pub mod rows;
 pub mod write;
 
 pub use cells::Cells;

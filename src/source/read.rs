@@ -11,6 +11,7 @@ use polars::prelude::*;
 use super::cells::{BadCell, Cells, texts};
 use super::csv_scan::{self, CsvShape};
 use super::files::DataFile;
+use super::rows;
 use crate::config::{ColumnType, DataSpec, Format, OnBad};
 use crate::error::{Error, Kind, Place, Result};
 
@@ -94,6 +95,10 @@ pub fn scan(
 ) -> Result<ScanStats> {
     let mut stats = ScanStats::default();
     for file in files {
+        if file.format == Format::Rows {
+            stats.rows += rows::scan(file, wanted, consume)?;
+            continue;
+        }
         let reader = FileReader::open(file, key, wanted, limits)?;
         reader.run(&mut stats, consume)?;
     }
@@ -102,8 +107,10 @@ pub fn scan(
 
 /// Names and polars types of a file's columns, hive columns included.
 pub fn column_names(file: &DataFile, limits: &Limits) -> Result<Vec<String>> {
-    let (_, names, _) = open_scan(file, limits)?;
-    Ok(names)
+    match file.format {
+        Format::Rows => rows::columns(file),
+        _ => open_scan(file, limits).map(|(_, names, _)| names),
+    }
 }
 
 struct FileReader<'a> {
@@ -314,6 +321,7 @@ fn open_scan(
         // Types come from all lines: the first fraction or text of a column may stand far down.
         Format::Ndjson => LazyJsonLineReader::new(place).with_infer_schema_length(None).finish(),
         Format::Arrow => LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default()),
+        Format::Rows => unreachable!("scratch files are not read by polars"),
     }
     .map_err(polars)?;
     let schema = frame.collect_schema().map_err(polars)?;

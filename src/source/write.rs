@@ -1,11 +1,16 @@
-//! Tables out: CSV and Parquet through polars, published whole.
+//! Tables out: CSV and Parquet through polars, whole or piece by piece.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use polars::io::csv::write::BatchedWriter as CsvPieces;
+use polars::io::parquet::write::BatchedWriter as ParquetPieces;
 use polars::prelude::*;
 
 use crate::error::{Error, Kind, Result};
-use crate::fsx;
+use crate::fsx::{Draft, DraftOut};
+
+/// Rows of a row group at most: a reader holds a few groups at a time, whatever the file's size.
+const ROW_GROUP_ROWS: usize = 1 << 18;
 
 /// One column to write. `Option` cells are null in the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,28 +42,92 @@ impl OutColumn {
 
 /// Writes a table; the extension decides: `.csv` or `.parquet`.
 pub fn write_table(path: &Path, columns: Vec<(&str, OutColumn)>) -> Result<()> {
-    let columns: PolarsResult<Vec<Column>> =
-        columns.into_iter().map(|(name, cells)| cells.into_column(name)).collect();
-    let mut frame = columns
-        .and_then(DataFrame::new_infer_height)
-        .map_err(|error| Kind::Internal.at(path).msg(error.to_string()))?;
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("csv") => publish(path, |out| CsvWriter::new(out).finish(&mut frame)),
-        Some("parquet") => publish(path, |out| {
-            ParquetWriter::new(out)
-                .with_compression(ParquetCompression::Zstd(None))
-                .finish(&mut frame)
-                .map(|_| ())
-        }),
-        _ => Err(unknown_format(path)),
+    let mut out = TableDraft::begin(path)?;
+    out.write(columns)?;
+    out.publish()
+}
+
+/// A table that is written piece by piece and appears when it is published.
+pub struct TableDraft {
+    path: PathBuf,
+    format: OutFormat,
+    draft: Draft,
+    /// The first piece says what the columns are.
+    pieces: Option<Pieces>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutFormat {
+    Csv,
+    Parquet,
+}
+
+enum Pieces {
+    Csv(CsvPieces<DraftOut>),
+    Parquet(Box<ParquetPieces<DraftOut>>),
+}
+
+impl TableDraft {
+    pub fn begin(path: &Path) -> Result<Self> {
+        let format = match path.extension().and_then(|e| e.to_str()) {
+            Some("csv") => OutFormat::Csv,
+            Some("parquet") => OutFormat::Parquet,
+            _ => return Err(unknown_format(path)),
+        };
+        Ok(TableDraft { path: path.into(), format, draft: Draft::begin(path)?, pieces: None })
+    }
+
+    /// Appends rows. All pieces have the same columns.
+    pub fn write(&mut self, columns: Vec<(&str, OutColumn)>) -> Result<()> {
+        let columns: PolarsResult<Vec<Column>> =
+            columns.into_iter().map(|(name, cells)| cells.into_column(name)).collect();
+        let frame = columns.and_then(DataFrame::new_infer_height);
+        frame.and_then(|frame| self.append(&frame)).map_err(|error| failed(&self.path, error))
+    }
+
+    fn append(&mut self, frame: &DataFrame) -> PolarsResult<()> {
+        if self.pieces.is_none() {
+            self.pieces = Some(Pieces::begin(self.format, self.draft.out(), frame.schema())?);
+        }
+        match self.pieces.as_mut().expect("set above") {
+            Pieces::Csv(pieces) => pieces.write_batch(frame),
+            Pieces::Parquet(pieces) => (0..frame.height())
+                .step_by(ROW_GROUP_ROWS)
+                .try_for_each(|at| pieces.write_batch(&frame.slice(at as i64, ROW_GROUP_ROWS))),
+        }
+    }
+
+    /// # Errors
+    /// [`Kind::Internal`] if nothing was written: such a table has no columns.
+    pub fn publish(self) -> Result<()> {
+        let done = match self.pieces {
+            Some(Pieces::Csv(mut pieces)) => pieces.finish(),
+            Some(Pieces::Parquet(pieces)) => pieces.finish().map(|_| ()),
+            None => return Err(Kind::Internal.at(&self.path).msg("a table of no pieces")),
+        };
+        done.map_err(|error| failed(&self.path, error))?;
+        self.draft.publish()
     }
 }
 
-fn publish(
-    path: &Path,
-    write: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> PolarsResult<()>,
-) -> Result<()> {
-    fsx::publish_file(path, |out| write(out).map_err(std::io::Error::other))
+fn failed(path: &Path, error: PolarsError) -> Error {
+    match error {
+        PolarsError::IO { error, .. } => Kind::Environment.at(path).io(&error),
+        error => Kind::Internal.at(path).msg(error.to_string()),
+    }
+}
+
+impl Pieces {
+    fn begin(format: OutFormat, out: DraftOut, schema: &Schema) -> PolarsResult<Self> {
+        Ok(match format {
+            OutFormat::Csv => Pieces::Csv(CsvWriter::new(out).batched(schema)?),
+            OutFormat::Parquet => {
+                let writer = ParquetWriter::new(out);
+                let writer = writer.with_compression(ParquetCompression::Zstd(None));
+                Pieces::Parquet(Box::new(writer.batched(schema)?))
+            }
+        })
+    }
 }
 
 fn unknown_format(path: &Path) -> Error {

@@ -1,7 +1,9 @@
 //! From encoded blocks to device-resident tensors, and from there to batches of constant shape.
 
 pub mod device;
+mod prepare;
 mod resident;
 
 pub use device::{Chosen, Want, choose};
-pub use resident::{Batch, Bucket, Examples, Resident};
+pub use prepare::{Examples, Prepared, count_batches};
+pub use resident::{Batch, Bucket, Resident};

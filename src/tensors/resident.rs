@@ -1,30 +1,10 @@
-//! A data set on the device: encoded once, uploaded once, cut into batches by row numbers.
-//!
-//! Sequence models take whole customers, bucketed by length and padded at the end to the bucket's
-//! length; the MLP takes snapshots, which are sequences of one month. Batches of a bucket all
-//! have the same shape: the last one is filled up with rows of weight zero.
+//! A data set on the device: uploaded once, cut into batches by row numbers. Batches of a bucket
+//! all have the same shape: the last one is filled up with rows of weight zero.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::config::ModelKind;
-use crate::error::Result;
-use crate::features::{Block, Encoded, FittedFeatures, StaticBlock, snapshots_block};
-use crate::panel::{Panel, Snapshots};
+use super::prepare::HostBucket;
 use crate::seeds::Seeds;
-
-/// Buckets halve in length from the longest history; a bucket is never shorter than this.
-const BUCKET_MONTHS_MIN: usize = 3;
-
-/// Which snapshots of which panel to put on the device.
-pub struct Examples<'a> {
-    pub panel: &'a Panel,
-    pub snapshots: &'a Snapshots,
-    pub features: &'a FittedFeatures,
-    /// Of the whole panel, by these features.
-    pub encoded: &'a Encoded,
-    /// Rising snapshot numbers.
-    pub chosen: &'a [u32],
-}
 
 /// One batch, rows B, months T.
 #[derive(Debug, Clone)]
@@ -69,17 +49,25 @@ pub struct Bucket {
 pub struct Resident {
     pub buckets: Vec<Bucket>,
     pub snapshots: usize,
+    /// Label of each example, in rising order of snapshot numbers.
+    pub churned: Vec<bool>,
     device: Device,
 }
 
 impl Resident {
-    /// Encodes the chosen snapshots for a model and uploads them.
-    pub fn upload(examples: &Examples, kind: ModelKind, device: &Device) -> Result<Self> {
-        let buckets = match kind {
-            ModelKind::Mlp => vec![snapshot_bucket(examples, device)?],
-            ModelKind::Gru | ModelKind::Hybrid => customer_buckets(examples, device),
-        };
-        Ok(Resident { buckets, snapshots: examples.chosen.len(), device: device.clone() })
+    pub(super) fn new(
+        buckets: impl Iterator<Item = HostBucket>,
+        churned: Vec<bool>,
+        device: &Device,
+    ) -> Self {
+        let buckets = buckets.map(|bucket| Bucket::upload(bucket, device)).collect();
+        Resident { buckets, snapshots: churned.len(), churned, device: device.clone() }
+    }
+
+    /// Number of batches of one epoch.
+    pub fn batches(&self, batch_rows: usize) -> usize {
+        let of = |bucket: &Bucket| bucket.rows.div_ceil(batch_rows.min(bucket.rows).max(1));
+        self.buckets.iter().map(of).sum()
     }
 
     /// Batches of one epoch in random order: (bucket, rows), where rows beyond the bucket's end
@@ -134,116 +122,35 @@ impl Bucket {
     }
 }
 
-fn snapshot_bucket(examples: &Examples, device: &Device) -> Result<Bucket> {
-    let Examples { panel, snapshots, features, encoded, chosen } = *examples;
-    let fixed = &encoded.fixed;
-    let (block, codes) = snapshots_block(features, panel, fixed, snapshots, chosen)?;
-    let rows = chosen.len();
-    let targets = chosen.iter().map(|&s| truth(snapshots, s)).collect();
-    let whole = Batch {
-        numbers: numbers(block.values, rows, block.width, device),
-        codes: upload_codes(&codes, rows, fixed.categories, device),
-        months: None,
-        targets: upload(targets, [rows, 1, 1], device),
-        weights: upload(vec![1.0; rows], [rows, 1, 1], device),
-    };
-    let places = chosen.iter().enumerate().map(|(row, &s)| (row as u32, 0, s)).collect();
-    Ok(Bucket { whole, rows, months: 1, places })
+impl Bucket {
+    fn upload(host: HostBucket, device: &Device) -> Self {
+        let HostBucket { rows, months, numbers, codes, sequence, .. } = host;
+        let width = |values: usize| values.checked_div(rows * months).unwrap_or(0);
+        let columns = codes.len().checked_div(rows).unwrap_or(0);
+        let whole = Batch {
+            numbers: upload_numbers(numbers, rows, device),
+            codes: (columns > 0)
+                .then(|| Tensor::from_data(TensorData::new(codes, [rows, columns]), device)),
+            months: sequence.map(|values| {
+                let width = width(values.len());
+                upload(values, [rows, months, width], device)
+            }),
+            targets: upload(host.targets, [rows, months, 1], device),
+            weights: upload(host.weights, [rows, months, 1], device),
+        };
+        Bucket { whole, rows, months, places: host.places }
+    }
 }
 
 /// A matrix without columns becomes one column of zeros, so that a layer has something to read.
-fn numbers(values: Vec<f32>, rows: usize, width: usize, device: &Device) -> Tensor<2> {
-    if width == 0 {
+fn upload_numbers(values: Vec<f32>, rows: usize, device: &Device) -> Tensor<2> {
+    if values.is_empty() {
         return Tensor::from_data(TensorData::new(vec![0.0f32; rows], [rows, 1]), device);
     }
+    let width = values.len() / rows;
     Tensor::from_data(TensorData::new(values, [rows, width]), device)
-}
-
-fn customer_buckets(examples: &Examples, device: &Device) -> Vec<Bucket> {
-    let Examples { panel, snapshots, encoded, chosen, .. } = *examples;
-    let fixed = &encoded.fixed;
-    let months = &encoded.months.as_ref().expect("encoded for sequence models").0;
-    // Snapshots of a customer stand together; its sequence ends with the last of them.
-    let groups: Vec<&[u32]> = chosen
-        .chunk_by(|&a, &b| snapshots.customers[a as usize] == snapshots.customers[b as usize])
-        .collect();
-    let length = |group: &[u32]| {
-        let last = group[group.len() - 1] as usize;
-        let start = panel.starts[snapshots.customers[last] as usize];
-        (snapshots.months[last] - start) as usize + 1
-    };
-    let longest = groups.iter().map(|group| length(group)).max().unwrap_or(1);
-    let mut buckets = Vec::new();
-    let mut below = longest + 1;
-    while below > 1 {
-        let to = below - 1;
-        let half = to / 2;
-        let from = if half < BUCKET_MONTHS_MIN { 0 } else { half };
-        let members: Vec<&[u32]> =
-            groups.iter().copied().filter(|g| (from + 1..=to).contains(&length(g))).collect();
-        if !members.is_empty() {
-            let to = members.iter().map(|group| length(group)).max().unwrap_or(to);
-            buckets.push(customer_bucket(examples, (fixed, months), (&members, to), device));
-        }
-        below = from + 1;
-    }
-    buckets
-}
-
-fn customer_bucket(
-    examples: &Examples,
-    (fixed, months): (&StaticBlock, &Block),
-    (members, length): (&[&[u32]], usize),
-    device: &Device,
-) -> Bucket {
-    let Examples { panel, snapshots, .. } = *examples;
-    let rows = members.len();
-    let width = months.width;
-    let mut sequence = vec![0.0f32; rows * length * width];
-    let mut targets = vec![0.0f32; rows * length];
-    let mut weights = vec![0.0f32; rows * length];
-    let mut static_numbers = Vec::with_capacity(rows * fixed.numbers.width);
-    let mut codes = Vec::with_capacity(rows * fixed.categories);
-    let mut places = Vec::new();
-    for (row, group) in members.iter().enumerate() {
-        let customer = snapshots.customers[group[0] as usize] as usize;
-        let first = panel.offsets[customer];
-        let count = panel.months_of(customer).min(length);
-        sequence[row * length * width..][..count * width]
-            .copy_from_slice(&months.values[first * width..][..count * width]);
-        static_numbers.extend_from_slice(fixed.numbers.row(customer));
-        codes.extend_from_slice(&fixed.codes[customer * fixed.categories..][..fixed.categories]);
-        for &snapshot in *group {
-            let month = (snapshots.months[snapshot as usize] - panel.starts[customer]) as usize;
-            targets[row * length + month] = truth(snapshots, snapshot);
-            weights[row * length + month] = 1.0;
-            places.push((row as u32, month as u32, snapshot));
-        }
-    }
-    let whole = Batch {
-        numbers: numbers(static_numbers, rows, fixed.numbers.width, device),
-        codes: upload_codes(&codes, rows, fixed.categories, device),
-        months: Some(upload(sequence, [rows, length, width], device)),
-        targets: upload(targets, [rows, length, 1], device),
-        weights: upload(weights, [rows, length, 1], device),
-    };
-    Bucket { whole, rows, months: length, places }
-}
-
-fn truth(snapshots: &Snapshots, snapshot: u32) -> f32 {
-    f32::from(u8::from(snapshots.churned[snapshot as usize]))
 }
 
 fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn upload_codes(
-    codes: &[u32],
-    rows: usize,
-    columns: usize,
-    device: &Device,
-) -> Option<Tensor<2, Int>> {
-    let codes: Vec<i32> = codes.iter().map(|&code| code as i32).collect();
-    (columns > 0).then(|| Tensor::from_data(TensorData::new(codes, [rows, columns]), device))
 }

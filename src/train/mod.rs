@@ -1,7 +1,9 @@
-//! Trains one network: own loop, data resident on the device, resumable to the bit on a CPU.
+//! Trains one network: own loop, data resident on the device or fed to it part by part, resumable
+//! to the bit on a CPU.
 
 pub mod bench;
 mod checkpoint;
+mod feed;
 mod guard;
 mod loss;
 mod optimizer;
@@ -10,9 +12,10 @@ mod run;
 mod schedule;
 pub mod sink;
 
+pub use feed::{Feed, PartSize, Parts};
 pub use loss::{log_loss, prior_correction};
 pub use predict::{log_odds, risk};
-pub use run::{EpochRecord, Job, Progress, Start, Step, Trained, run};
+pub use run::{EpochRecord, Job, Progress, Start, Step, Trained, batch_rows, run};
 pub use sink::Sink;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! The loop.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, Generation, State};
+use super::feed::{BatchRows, Feed, Lap};
 use super::optimizer::AdamW;
 use super::sink::Sink;
 use super::{Stop, guard, loss, predict, schedule};
@@ -24,12 +26,10 @@ use crate::tensors::Resident;
 pub struct Job<'a> {
     pub architecture: &'a Architecture,
     pub spec: &'a TrainSpec,
-    pub train: &'a Resident,
-    pub validation: &'a Resident,
+    pub train: Feed<'a>,
+    pub validation: Feed<'a>,
     /// Share of the train examples that churned; the head's bias starts at its log-odds.
     pub train_rate: f64,
-    /// Labels of the validation examples, in their order.
-    pub validation_churned: &'a [bool],
     pub seeds: Seeds,
     pub device: &'a Device,
     /// Where generations go.
@@ -94,7 +94,7 @@ pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Resul
     while !trainer.state.finished {
         match trainer.epoch(sink, progress)? {
             Outcome::Finite => {
-                trainer.end_epoch(sink, progress);
+                trainer.end_epoch(sink, progress)?;
                 begin = trainer.generation();
                 checkpoint::save(job.checkpoints, &begin)?;
             }
@@ -118,6 +118,22 @@ pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Resul
 enum Outcome {
     Finite,
     NotFinite,
+}
+
+/// Rows of a batch: customers of sequence models, snapshots of the MLP.
+pub fn batch_rows(kind: ModelKind, spec: &TrainSpec) -> usize {
+    match kind {
+        ModelKind::Mlp => spec.batch_snapshots,
+        ModelKind::Gru | ModelKind::Hybrid => spec.batch_customers,
+    }
+}
+
+struct Pace {
+    batch_rows: usize,
+    /// If no early stop happens.
+    steps_max: u64,
+    /// Labelled months of an average batch.
+    snapshots_per_batch: f64,
 }
 
 struct Trainer<'a> {
@@ -195,57 +211,88 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn batch_rows(&self) -> usize {
-        match self.job.architecture.kind {
-            ModelKind::Mlp => self.job.spec.batch_snapshots,
-            ModelKind::Gru | ModelKind::Hybrid => self.job.spec.batch_customers,
+    /// What one step is of the whole.
+    fn pace(&self) -> Pace {
+        let (spec, train) = (self.job.spec, &self.job.train);
+        let batch_rows = batch_rows(self.job.architecture.kind, spec);
+        let batches = train.batches(batch_rows) as u64;
+        let steps = batches * u64::from(spec.epochs_max);
+        Pace {
+            batch_rows,
+            steps_max: if spec.steps_max > 0 { steps.min(spec.steps_max) } else { steps },
+            snapshots_per_batch: train.snapshots() as f64 / batches as f64,
         }
     }
 
-    /// The rest of the current epoch.
+    /// The rest of the current epoch, or of the steps that the settings allow.
     fn epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<Outcome> {
-        let job = self.job;
-        let batches = job.train.epoch(&job.seeds, self.state.epoch, self.batch_rows());
-        let steps_max = batches.len() as u64 * u64::from(job.spec.epochs_max);
-        let per_batch = job.train.snapshots as f64 / batches.len() as f64;
-        for batch in batches.iter().skip(self.state.batch as usize) {
-            let rate = schedule::rate(job.spec, self.state.steps, steps_max);
-            on_worker(|| self.step(batch, per_batch, rate));
-            let at_log = self.state.steps.is_multiple_of(u64::from(job.spec.log_steps.max(1)));
-            let stop = job.stop.requested();
-            let every = u64::from(job.spec.checkpoint_steps);
-            let at_checkpoint = every > 0 && self.state.steps.is_multiple_of(every);
-            if at_log || at_checkpoint || stop.is_some() {
-                let loss = self.read_loss();
-                if !loss.is_none_or(f64::is_finite) {
-                    return Ok(Outcome::NotFinite);
+        let (job, pace) = (self.job, self.pace());
+        let lap = Lap {
+            seeds: &job.seeds,
+            epoch: self.state.epoch,
+            batch_rows: pace.batch_rows,
+            skip: self.state.batch as usize,
+        };
+        let mut diverged = false;
+        job.train.epoch(&lap, job.device, &mut |part, batches| {
+            for batch in batches {
+                if self.state.steps >= pace.steps_max {
+                    return Ok(ControlFlow::Break(()));
                 }
-                if let Some(loss) = loss {
-                    sink.scalar("train/loss", self.state.steps, loss);
+                on_worker(|| self.step(part, batch, &pace));
+                if let Outcome::NotFinite = self.after_step(&pace, sink, progress)? {
+                    diverged = true;
+                    return Ok(ControlFlow::Break(()));
                 }
-                progress.step(Step { step: self.state.steps, steps_max, loss });
             }
-            if at_checkpoint || stop.is_some() {
-                checkpoint::save(job.checkpoints, &self.generation())?;
-            }
-            if let Some(kind) = stop {
-                sink.flush();
-                return Err(kind
-                    .msg(format!("stopped after step {}", self.state.steps))
-                    .hint("go on with --resume"));
-            }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(match self.read_loss() {
+            _ if diverged => Outcome::NotFinite,
             Some(loss) if !loss.is_finite() => Outcome::NotFinite,
             _ => Outcome::Finite,
         })
     }
 
-    fn step(&mut self, (bucket, rows): &(usize, Vec<u32>), per_batch: f64, rate: f64) {
+    /// Reads the loss, saves and stops where it is time to.
+    fn after_step(
+        &mut self,
+        pace: &Pace,
+        sink: &mut dyn Sink,
+        progress: &mut dyn Progress,
+    ) -> Result<Outcome> {
+        let (job, step) = (self.job, self.state.steps);
+        let at_log = step.is_multiple_of(u64::from(job.spec.log_steps.max(1)));
+        let stop = job.stop.requested();
+        let every = u64::from(job.spec.checkpoint_steps);
+        let at_checkpoint = every > 0 && step.is_multiple_of(every);
+        if at_log || at_checkpoint || stop.is_some() {
+            let loss = self.read_loss();
+            if !loss.is_none_or(f64::is_finite) {
+                return Ok(Outcome::NotFinite);
+            }
+            if let Some(loss) = loss {
+                sink.scalar("train/loss", step, loss);
+            }
+            progress.step(Step { step, steps_max: pace.steps_max, loss });
+        }
+        if at_checkpoint || stop.is_some() {
+            checkpoint::save(job.checkpoints, &self.generation())?;
+        }
+        if let Some(kind) = stop {
+            sink.flush();
+            return Err(kind.msg(format!("stopped after step {step}")).hint("go on with --resume"));
+        }
+        Ok(Outcome::Finite)
+    }
+
+    fn step(&mut self, part: &Resident, (bucket, rows): &BatchRows, pace: &Pace) {
         let job = self.job;
+        let rate = schedule::rate(job.spec, self.state.steps, pace.steps_max);
         // Dropout masks are a function of the step, so that a resumed training draws the same.
         job.device.seed(job.seeds.number("dropout", self.state.steps));
-        let batch = job.train.batch(*bucket, rows).tracked();
+        let batch = part.batch(*bucket, rows).tracked();
+        let per_batch = pace.snapshots_per_batch;
         let loss = loss::batch_loss(self.network.forward(&batch), &batch, per_batch, job.spec);
         let gradients = loss.backward();
         let rate = rate * self.state.rate_scale;
@@ -270,21 +317,34 @@ impl<'a> Trainer<'a> {
         Some(sum / count as f64)
     }
 
-    fn end_epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) {
+    /// Log loss on the validation part.
+    fn validate(&self) -> Result<f64> {
         let job = self.job;
-        let found = predict::log_odds(&self.network.valid(), job.validation);
+        let network = self.network.valid();
         let correction = loss::prior_correction(job.spec);
-        let found: Vec<f32> = found.into_iter().map(|x| x + correction).collect();
-        let validation = loss::log_loss(&found, job.validation_churned.iter().copied());
+        let (mut mean, mut count) = (0.0, 0);
+        job.validation.each(job.device, &mut |part| {
+            let found = predict::log_odds(&network, part);
+            let found: Vec<f32> = found.into_iter().map(|x| x + correction).collect();
+            let loss = loss::log_loss(&found, part.churned.iter().copied());
+            count += found.len();
+            // A running mean: the first part's is its own, bit for bit.
+            mean += (loss - mean) * (found.len() as f64 / count as f64);
+            Ok(())
+        })?;
+        Ok(mean)
+    }
+
+    fn end_epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<()> {
+        let job = self.job;
+        let (validation, pace) = (self.validate()?, self.pace());
         let state = &mut self.state;
         let steps = state.steps;
-        let per_epoch = steps / (state.epoch + 1);
         let record = EpochRecord {
             epoch: state.epoch + 1,
             train_loss: state.loss_sum / state.loss_count.max(1) as f64,
             validation_log_loss: validation,
-            learning_rate: state.rate_scale
-                * schedule::rate(job.spec, steps, per_epoch * u64::from(job.spec.epochs_max)),
+            learning_rate: state.rate_scale * schedule::rate(job.spec, steps, pace.steps_max),
         };
         if validation < state.best_loss {
             state.best_loss = validation;
@@ -293,7 +353,8 @@ impl<'a> Trainer<'a> {
         }
         let waited = record.epoch - state.best_epoch;
         state.finished = record.epoch >= u64::from(job.spec.epochs_max)
-            || waited >= u64::from(job.spec.patience);
+            || waited >= u64::from(job.spec.patience)
+            || steps >= pace.steps_max;
         state.epoch += 1;
         state.batch = 0;
         state.loss_sum = 0.0;
@@ -304,5 +365,6 @@ impl<'a> Trainer<'a> {
         sink.scalar("epoch/learning_rate", steps, record.learning_rate);
         progress.epoch(&record, job.spec.epochs_max);
         state.history.push(record);
+        Ok(())
     }
 }

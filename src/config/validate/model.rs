@@ -63,6 +63,7 @@ pub fn train(train: &TrainSpec, faults: &mut Faults) {
         faults.add("train.device", message).hint = Some(format!("one of {}", DEVICES.join(", ")));
     }
     faults.within("train.epochs_max", train.epochs_max, 1..=EPOCHS_MAX);
+    faults.within("train.memory_gb", train.memory_gb, 0.0..f64::INFINITY);
     faults.within("train.batch_snapshots", train.batch_snapshots, 1..=BATCH_MAX);
     faults.within("train.batch_customers", train.batch_customers, 1..=BATCH_MAX);
     faults.within("train.learning_rate", train.learning_rate, (Excluded(0.0), Included(1.0)));

@@ -1,0 +1,224 @@
+//! Examples encoded into buffers of constant shape, on the host and ready to be uploaded.
+//!
+//! Sequence models take whole customers, bucketed by length and padded at the end to the bucket's
+//! length; the MLP takes snapshots, which are sequences of one month.
+
+use rayon::prelude::*;
+
+use super::resident::Resident;
+use crate::config::ModelKind;
+use crate::features::{Encoder, snapshots_block};
+use crate::panel::{Panel, Snapshots};
+use burn::tensor::Device;
+
+/// Buckets halve in length from the longest history; a bucket is never shorter than this.
+const BUCKET_MONTHS_MIN: usize = 3;
+
+/// Which snapshots of which panel to encode.
+#[derive(Clone, Copy)]
+pub struct Examples<'a> {
+    pub encoder: &'a Encoder<'a>,
+    pub snapshots: &'a Snapshots,
+    /// Rising snapshot numbers.
+    pub chosen: &'a [u32],
+}
+
+/// Rows of equal length, row-major on the host.
+#[derive(Debug, Clone)]
+pub(super) struct HostBucket {
+    pub rows: usize,
+    pub months: usize,
+    /// `[rows, F]`.
+    pub numbers: Vec<f32>,
+    /// `[rows, C]`.
+    pub codes: Vec<i32>,
+    /// `[rows, months, F]`; None for the MLP.
+    pub sequence: Option<Vec<f32>>,
+    /// `[rows, months]`, both.
+    pub targets: Vec<f32>,
+    pub weights: Vec<f32>,
+    /// Where each example lies: (row, month, snapshot number).
+    pub places: Vec<(u32, u32, u32)>,
+}
+
+/// An encoded data set that waits for the device; a prefetch thread makes it.
+pub struct Prepared {
+    buckets: Vec<HostBucket>,
+    churned: Vec<bool>,
+}
+
+impl Prepared {
+    pub fn encode(examples: &Examples, kind: ModelKind) -> Self {
+        let plan = Plan::new(examples, kind);
+        let buckets = plan.buckets.iter().map(|bucket| bucket.encode(examples)).collect();
+        Prepared { buckets, churned: churned(examples) }
+    }
+
+    /// Moves the buffers onto the device, one bucket after the other.
+    pub fn upload(self, device: &Device) -> Resident {
+        Resident::new(self.buckets.into_iter(), self.churned, device)
+    }
+}
+
+impl Resident {
+    /// Encodes and uploads bucket by bucket, so that on a device with memory of its own only one
+    /// bucket at a time stands on the host.
+    pub fn of(examples: &Examples, kind: ModelKind, device: &Device) -> Self {
+        let plan = Plan::new(examples, kind);
+        let buckets = plan.buckets.iter().map(|bucket| bucket.encode(examples));
+        Resident::new(buckets, churned(examples), device)
+    }
+}
+
+/// Batches of one epoch over the chosen snapshots, without encoding them.
+pub fn count_batches(
+    panel: &Panel,
+    snapshots: &Snapshots,
+    chosen: &[u32],
+    (kind, batch_rows): (ModelKind, usize),
+) -> usize {
+    let count = |rows: usize| rows.div_ceil(batch_rows.min(rows).max(1));
+    match kind {
+        ModelKind::Mlp => count(chosen.len()),
+        ModelKind::Gru | ModelKind::Hybrid => {
+            customer_buckets(panel, snapshots, chosen).iter().map(|b| count(b.0.len())).sum()
+        }
+    }
+}
+
+fn churned(examples: &Examples) -> Vec<bool> {
+    examples.chosen.iter().map(|&s| examples.snapshots.churned[s as usize]).collect()
+}
+
+/// Which examples stand in which bucket.
+struct Plan<'a> {
+    buckets: Vec<BucketPlan<'a>>,
+}
+
+enum BucketPlan<'a> {
+    Snapshots(&'a [u32]),
+    /// Snapshots of each customer, and the months of the longest.
+    Customers(Vec<&'a [u32]>, usize),
+}
+
+impl<'a> Plan<'a> {
+    fn new(examples: &Examples<'a>, kind: ModelKind) -> Self {
+        let Examples { encoder, snapshots, chosen } = *examples;
+        let buckets = match kind {
+            ModelKind::Mlp => vec![BucketPlan::Snapshots(chosen)],
+            ModelKind::Gru | ModelKind::Hybrid => {
+                customer_buckets(encoder.panel(), snapshots, chosen)
+                    .into_iter()
+                    .map(|(members, months)| BucketPlan::Customers(members, months))
+                    .collect()
+            }
+        };
+        Plan { buckets }
+    }
+}
+
+impl BucketPlan<'_> {
+    fn encode(&self, examples: &Examples) -> HostBucket {
+        match self {
+            BucketPlan::Snapshots(chosen) => snapshot_bucket(examples, chosen),
+            BucketPlan::Customers(members, months) => customer_bucket(examples, members, *months),
+        }
+    }
+}
+
+/// Snapshots of a customer stand together; its sequence ends with the last of them.
+fn customer_buckets<'a>(
+    panel: &Panel,
+    snapshots: &Snapshots,
+    chosen: &'a [u32],
+) -> Vec<(Vec<&'a [u32]>, usize)> {
+    let groups: Vec<&[u32]> = chosen
+        .chunk_by(|&a, &b| snapshots.customers[a as usize] == snapshots.customers[b as usize])
+        .collect();
+    let length = |group: &[u32]| snapshots.place(panel, group[group.len() - 1] as usize).1 + 1;
+    let longest = groups.iter().map(|group| length(group)).max().unwrap_or(1);
+    let mut buckets = Vec::new();
+    let mut below = longest + 1;
+    while below > 1 {
+        let to = below - 1;
+        let half = to / 2;
+        let from = if half < BUCKET_MONTHS_MIN { 0 } else { half };
+        let members: Vec<&[u32]> =
+            groups.iter().copied().filter(|g| (from + 1..=to).contains(&length(g))).collect();
+        if !members.is_empty() {
+            let to = members.iter().map(|group| length(group)).max().unwrap_or(to);
+            buckets.push((members, to));
+        }
+        below = from + 1;
+    }
+    buckets
+}
+
+fn snapshot_bucket(examples: &Examples, chosen: &[u32]) -> HostBucket {
+    let Examples { encoder, snapshots, .. } = *examples;
+    let rows = chosen.len();
+    let customers = chosen.iter().map(|&s| snapshots.customers[s as usize] as usize);
+    HostBucket {
+        rows,
+        months: 1,
+        numbers: snapshots_block(encoder, snapshots, chosen).values,
+        codes: codes(encoder, customers),
+        sequence: None,
+        targets: chosen.iter().map(|&s| truth(snapshots, s)).collect(),
+        weights: vec![1.0; rows],
+        places: chosen.iter().enumerate().map(|(row, &s)| (row as u32, 0, s)).collect(),
+    }
+}
+
+fn customer_bucket(examples: &Examples, members: &[&[u32]], length: usize) -> HostBucket {
+    let Examples { encoder, snapshots, .. } = *examples;
+    let (panel, rows) = (encoder.panel(), members.len());
+    let customer = |group: &&[u32]| snapshots.customers[group[0] as usize] as usize;
+    let width = encoder.fitted().month_width();
+    let mut sequence = vec![0.0f32; rows * length * width];
+    let pieces = sequence.par_chunks_mut((length * width).max(1)).zip(members);
+    pieces.for_each(|(out, group)| {
+        let months = panel.months_of(customer(group)).min(length);
+        encoder.months(customer(group), &mut out[..months * width]);
+    });
+    let fixed_width = encoder.fitted().static_width();
+    let mut numbers = vec![0.0f32; rows * fixed_width];
+    let pieces = numbers.par_chunks_mut(fixed_width.max(1)).zip(members);
+    pieces.for_each(|(out, group)| encoder.fixed(customer(group), out));
+    let mut targets = vec![0.0f32; rows * length];
+    let mut weights = vec![0.0f32; rows * length];
+    let mut places = Vec::with_capacity(members.iter().map(|group| group.len()).sum());
+    for (row, group) in members.iter().enumerate() {
+        for &snapshot in *group {
+            let month = snapshots.place(panel, snapshot as usize).1;
+            targets[row * length + month] = truth(snapshots, snapshot);
+            weights[row * length + month] = 1.0;
+            places.push((row as u32, month as u32, snapshot));
+        }
+    }
+    let codes = codes(encoder, members.iter().map(customer));
+    HostBucket {
+        rows,
+        months: length,
+        numbers,
+        codes,
+        sequence: Some(sequence),
+        targets,
+        weights,
+        places,
+    }
+}
+
+fn codes(encoder: &Encoder, customers: impl Iterator<Item = usize>) -> Vec<i32> {
+    let mut row = vec![0u32; encoder.fitted().static_categories.len()];
+    let mut codes = Vec::with_capacity(customers.size_hint().0 * row.len());
+    for customer in customers {
+        encoder.codes(customer, &mut row);
+        codes.extend(row.iter().map(|&code| code as i32));
+    }
+    codes
+}
+
+fn truth(snapshots: &Snapshots, snapshot: u32) -> f32 {
+    f32::from(u8::from(snapshots.churned[snapshot as usize]))
+}
