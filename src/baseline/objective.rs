@@ -1,5 +1,6 @@
 //! Penalised log loss of a design, its gradient and its curvature, in parallel blocks of rows.
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::Design;
@@ -28,13 +29,16 @@ pub(super) struct Point {
 impl Objective<'_> {
     pub fn at(&self, parameters: &[f64]) -> Point {
         let (weights, bias) = split(parameters);
-        let sums = self.sum_rows(|row, y, sums| {
-            let margin = dot(weights, row) + bias;
-            let residual = sigmoid(margin) - y;
-            add_scaled(&mut sums[..row.len()], residual, row);
-            sums[row.len()] += residual;
-            sums[row.len() + 1] += log_loss_of(margin, y);
-        });
+        let sums = self.sum_rows(
+            #[inline(always)]
+            |row, y, sums| {
+                let margin = dot(weights, row) + bias;
+                let residual = sigmoid(margin) - y;
+                add_scaled(&mut sums[..row.len()], residual, row);
+                sums[row.len()] += residual;
+                sums[row.len() + 1] += log_loss_of(margin, y);
+            },
+        );
         let (loss, mut gradient) = (sums[parameters.len()], sums);
         gradient.truncate(parameters.len());
         for (slope, &weight) in gradient.iter_mut().zip(weights) {
@@ -49,14 +53,17 @@ impl Objective<'_> {
     /// Diagonal of the Hessian `[columns + 1]`; positive.
     pub fn diagonal(&self, parameters: &[f64]) -> Vec<f64> {
         let (weights, bias) = split(parameters);
-        let mut sums = self.sum_rows(|row, _, sums| {
-            let risk = sigmoid(dot(weights, row) + bias);
-            let variance = risk * (1.0 - risk);
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum += variance * f64::from(x) * f64::from(x);
-            }
-            sums[row.len()] += variance;
-        });
+        let mut sums = self.sum_rows(
+            #[inline(always)]
+            |row, _, sums| {
+                let risk = sigmoid(dot(weights, row) + bias);
+                let variance = risk * (1.0 - risk);
+                for (sum, &x) in sums.iter_mut().zip(row) {
+                    *sum += variance * f64::from(x) * f64::from(x);
+                }
+                sums[row.len()] += variance;
+            },
+        );
         sums.truncate(parameters.len());
         for sum in &mut sums[..weights.len()] {
             *sum += self.l2;
@@ -75,11 +82,17 @@ impl Objective<'_> {
             .par_chunks(columns * ROWS_PER_BLOCK)
             .zip(labels.par_chunks(ROWS_PER_BLOCK))
             .map(|(rows, labels)| {
-                let mut sums = vec![0.0; columns + 2];
-                for (row, &y) in rows.chunks_exact(columns).zip(labels) {
-                    add(row, f64::from(y), &mut sums);
-                }
-                sums
+                // Compiled once for each vector unit; the order of sums is fixed by LANES.
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let mut sums = vec![0.0; columns + 2];
+                        for (row, &y) in rows.chunks_exact(columns).zip(labels) {
+                            add(row, f64::from(y), &mut sums);
+                        }
+                        sums
+                    },
+                )
             })
             .collect();
         let mut sums = vec![0.0; columns + 2];
@@ -96,6 +109,7 @@ fn split(parameters: &[f64]) -> (&[f64], f64) {
 }
 
 /// weights · row, summed in f64.
+#[inline(always)]
 pub(super) fn dot(weights: &[f64], row: &[f32]) -> f64 {
     let mut lanes = [0.0; LANES];
     let (weight_chunks, weight_rest) = weights.as_chunks::<LANES>();
@@ -109,6 +123,7 @@ pub(super) fn dot(weights: &[f64], row: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
+#[inline(always)]
 pub(super) fn add_scaled(sums: &mut [f64], scale: f64, row: &[f32]) {
     for (sum, &x) in sums.iter_mut().zip(row) {
         *sum += scale * f64::from(x);

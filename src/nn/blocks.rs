@@ -1,13 +1,33 @@
 //! Parts that the networks share: category embeddings and the residual trunk.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::Architecture;
+use super::ops::join::{Noise, dropout};
 use super::ops::linear::{Activation, linear};
+
+/// Hands each dropout of a forward pass a draw of its own.
+pub struct Draws {
+    /// None outside of training.
+    seed: Option<u64>,
+    drawn: u64,
+}
+
+impl Draws {
+    pub fn new(seed: Option<u64>) -> Self {
+        Draws { seed, drawn: 0 }
+    }
+
+    pub fn next(&mut self, share: f64) -> Option<Noise> {
+        self.drawn += 1;
+        let seed = self.seed?.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (share > 0.0).then_some(Noise { share: share as f32, seed })
+    }
+}
 
 /// A layer of burn's by our kernel.
 pub fn dense<const D: usize>(layer: &Linear, x: Tensor<D>, activation: Activation) -> Tensor<D> {
@@ -47,7 +67,12 @@ impl Trunk {
     }
 
     /// `numbers [B, F]`, `codes [B, C]` to `[B, width]`.
-    pub fn forward(&self, numbers: Tensor<2>, codes: Option<Tensor<2, Int>>) -> Tensor<2> {
+    pub fn forward(
+        &self,
+        numbers: Tensor<2>,
+        codes: Option<Tensor<2, Int>>,
+        draws: &mut Draws,
+    ) -> Tensor<2> {
         let mut parts = vec![numbers];
         if let Some(codes) = codes {
             let columns = codes.chunk(self.embeddings.len(), 1);
@@ -58,8 +83,8 @@ impl Trunk {
             }
         }
         let joined = Tensor::cat(parts, 1);
-        let hidden =
-            self.blocks.iter().fold(dense(&self.input, joined, Activation::None), |x, block| block.forward(x));
+        let input = dense(&self.input, joined, Activation::None);
+        let hidden = self.blocks.iter().fold(input, |x, block| block.forward(x, draws));
         relu(self.norm.forward(hidden))
     }
 }
@@ -72,7 +97,7 @@ struct Residual {
     norm: LayerNorm,
     wide: Linear,
     back: Linear,
-    dropout: Dropout,
+    dropout: f64,
 }
 
 impl Residual {
@@ -81,12 +106,12 @@ impl Residual {
             norm: LayerNormConfig::new(width).init(device),
             wide: LinearConfig::new(width, width).init(device),
             back: LinearConfig::new(width, width).init(device),
-            dropout: DropoutConfig::new(dropout).init(),
+            dropout,
         }
     }
 
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
         let hidden = dense(&self.wide, self.norm.forward(x.clone()), Activation::Relu);
-        x + dense(&self.back, self.dropout.forward(hidden), Activation::None)
+        x + dense(&self.back, dropout(hidden, draws.next(self.dropout)), Activation::None)
     }
 }

@@ -3,13 +3,13 @@
 //! since the recurrence only looks back they change nothing before them.
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::tensor::activation::relu;
+use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::Architecture;
-use super::blocks::{Trunk, dense};
+use super::blocks::{Draws, Trunk, dense};
 use super::ops::gru::{GruWeights, gru_sequence};
+use super::ops::join::{dropout, join};
 use super::ops::linear::Activation;
 use crate::tensors::Batch;
 
@@ -56,7 +56,7 @@ impl GruLayer {
 #[derive(Module, Debug)]
 pub struct GruStack {
     pub layers: Vec<GruLayer>,
-    dropout: Dropout,
+    dropout: f64,
 }
 
 impl GruStack {
@@ -67,13 +67,14 @@ impl GruStack {
             layers: (0..spec.layers)
                 .map(|l| GruLayer::new(inputs(l), spec.hidden, device))
                 .collect(),
-            dropout: DropoutConfig::new(spec.dropout).init(),
+            dropout: spec.dropout,
         }
     }
 
     /// Months `[B, T, F]` to states `[B, T, H]`.
-    fn forward(&self, months: Tensor<3>) -> Tensor<3> {
-        self.layers.iter().fold(months, |x, layer| self.dropout.forward(layer.forward(x)))
+    fn forward(&self, months: Tensor<3>, draws: &mut Draws) -> Tensor<3> {
+        let through = |x, layer: &GruLayer| dropout(layer.forward(x), draws.next(self.dropout));
+        self.layers.iter().fold(months, through)
     }
 }
 
@@ -95,7 +96,8 @@ impl GruNet {
     /// Log-odds `[B, T, 1]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let months = batch.months.clone().expect("sequence batches hold months");
-        dense(&self.head, self.stack.forward(months), Activation::None)
+        let states = self.stack.forward(months, &mut Draws::new(batch.noise));
+        dense(&self.head, states, Activation::None)
     }
 }
 
@@ -107,7 +109,7 @@ pub struct HybridNet {
     pub stack: GruStack,
     from_state: Linear,
     from_static: Linear,
-    dropout: Dropout,
+    dropout: f64,
     head: Linear,
 }
 
@@ -119,7 +121,7 @@ impl HybridNet {
             stack: GruStack::new(architecture, device),
             from_state: LinearConfig::new(gru.hidden, mlp.width).init(device),
             from_static: LinearConfig::new(mlp.width, mlp.width).with_bias(false).init(device),
-            dropout: DropoutConfig::new(mlp.dropout).init(),
+            dropout: mlp.dropout,
             head: LinearConfig::new(mlp.width, 1).init(device),
         }
     }
@@ -127,10 +129,12 @@ impl HybridNet {
     /// Log-odds `[B, T, 1]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let months = batch.months.clone().expect("sequence batches hold months");
-        let states = dense(&self.from_state, self.stack.forward(months), Activation::None);
-        let fixed = self.trunk.forward(batch.numbers.clone(), batch.codes.clone());
-        let fixed = dense(&self.from_static, fixed, Activation::None).unsqueeze_dim::<3>(1);
-        let joined = self.dropout.forward(relu(states + fixed));
+        let mut draws = Draws::new(batch.noise);
+        let states = self.stack.forward(months, &mut draws);
+        let states = dense(&self.from_state, states, Activation::None);
+        let fixed = self.trunk.forward(batch.numbers.clone(), batch.codes.clone(), &mut draws);
+        let fixed = dense(&self.from_static, fixed, Activation::None);
+        let joined = join(states, fixed, draws.next(self.dropout));
         dense(&self.head, joined, Activation::None)
     }
 }

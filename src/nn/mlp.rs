@@ -5,7 +5,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::Architecture;
-use super::blocks::{Trunk, dense};
+use super::blocks::{Draws, Trunk, dense};
 use super::ops::linear::Activation;
 use crate::tensors::Batch;
 
@@ -25,7 +25,11 @@ impl MlpNet {
 
     /// Log-odds `[B, 1, 1]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
-        let hidden = self.trunk.forward(batch.numbers.clone(), batch.codes.clone());
+        let hidden = self.trunk.forward(
+            batch.numbers.clone(),
+            batch.codes.clone(),
+            &mut Draws::new(batch.noise),
+        );
         dense(&self.head, hidden, Activation::None).unsqueeze_dim(2)
     }
 }

@@ -19,12 +19,15 @@ pub struct Batch {
     pub targets: Tensor<3>,
     /// `[B, T, 1]`: 1 where there is a label, 0 elsewhere.
     pub weights: Tensor<3>,
+    /// Seed of the dropout masks; None outside of training.
+    pub noise: Option<u64>,
 }
 
 impl Batch {
-    /// The same batch as constants of an autodiff graph.
-    pub fn tracked(self) -> Batch {
+    /// The same batch as constants of an autodiff graph, with dropout.
+    pub fn tracked(self, noise: u64) -> Batch {
         Batch {
+            noise: Some(noise),
             numbers: self.numbers.autodiff(),
             codes: self.codes.map(Tensor::autodiff),
             months: self.months.map(Tensor::autodiff),
@@ -99,6 +102,7 @@ impl Resident {
             weights = weights * Tensor::<3>::from_data(mask, &self.device);
         }
         Batch {
+            noise: None,
             numbers: whole.numbers.clone().select(0, index.clone()),
             codes: whole.codes.clone().map(|t| t.select(0, index.clone())),
             months: whole.months.clone().map(|t| t.select(0, index.clone())),
@@ -128,6 +132,7 @@ impl Bucket {
         let width = |values: usize| values.checked_div(rows * months).unwrap_or(0);
         let columns = codes.len().checked_div(rows).unwrap_or(0);
         let whole = Batch {
+            noise: None,
             numbers: upload_numbers(numbers, rows, device),
             codes: (columns > 0)
                 .then(|| Tensor::from_data(TensorData::new(codes, [rows, columns]), device)),

@@ -113,7 +113,7 @@ fn time<M: Module + Send>(
         let start = clock.elapsed();
         let loss;
         (network, loss) = on_worker(|| {
-            let batch = batch.clone().tracked();
+            let batch = batch.clone().tracked(case.seed);
             let loss = loss::batch_loss(forward(&network, &batch), &batch, examples, &spec);
             let gradients = loss.backward();
             (optimizer.step(network, gradients, spec.learning_rate, &spec), loss)
@@ -145,6 +145,7 @@ fn batch((rows, months, inputs): (usize, usize, usize), seeds: &Seeds, device: &
         Tensor::<3>::from_data(TensorData::new(values, [rows, months, width]), device)
     };
     Batch {
+        noise: None,
         numbers: Tensor::zeros([rows, 1], device),
         codes: None,
         months: Some(upload(values, inputs)),

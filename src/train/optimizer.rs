@@ -129,8 +129,10 @@ impl ModuleMapper for Update<'_> {
         let shape = gradient.dims();
         let gradient = gradient.reshape([-1]);
         let name = self.path.join(".");
-        let moments =
-            self.moments.remove(&name).unwrap_or_else(|| [gradient.zeros_like(), gradient.zeros_like()]);
+        let moments = self
+            .moments
+            .remove(&name)
+            .unwrap_or_else(|| [gradient.zeros_like(), gradient.zeros_like()]);
         // Biases, norms and other vectors are not decayed.
         let rule = if D >= 2 { self.rule } else { Rule { keep: 1.0, ..self.rule } };
         let (clip, kept) = (self.clip.clone(), &mut self.moments);

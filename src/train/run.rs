@@ -290,8 +290,10 @@ impl<'a> Trainer<'a> {
         let job = self.job;
         let rate = schedule::rate(job.spec, self.state.steps, pace.steps_max);
         // Dropout masks are a function of the step, so that a resumed training draws the same.
-        job.device.seed(job.seeds.number("dropout", self.state.steps));
-        let batch = part.batch(*bucket, rows).tracked();
+        let noise = job.seeds.number("dropout", self.state.steps);
+        // The kernels of ours draw from `noise`, other backends from their own generator.
+        job.device.seed(noise);
+        let batch = part.batch(*bucket, rows).tracked(noise);
         let per_batch = pace.snapshots_per_batch;
         let loss = loss::batch_loss(self.network.forward(&batch), &batch, per_batch, job.spec);
         let gradients = loss.backward();

@@ -192,8 +192,15 @@ impl<B: GruKernel + GruOps, C: CheckpointStrategy> GruOps for Autodiff<B, C> {
         match GruBackward.prepare::<C>(parents).compute_bound().stateful() {
             OpsKind::UnTracked(prepared) => {
                 let Parts { x, start, input, input_bias, hidden, hidden_bias, mask } = parts;
-                prepared
-                    .finish(B::gru_sequence(x, start, input, input_bias, hidden, hidden_bias, mask))
+                prepared.finish(B::gru_sequence(
+                    x,
+                    start,
+                    input,
+                    input_bias,
+                    hidden,
+                    hidden_bias,
+                    mask,
+                ))
             }
             OpsKind::Tracked(prepared) => {
                 let (states, saved) = B::gru_forward(parts);

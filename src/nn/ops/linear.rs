@@ -91,16 +91,10 @@ pub struct Saved<B: Backend> {
 type Flexible = FloatTensor<Flex>;
 
 impl LinearOps for Flex {
-    fn dense(
-        x: Flexible,
-        weight: Flexible,
-        bias: Flexible,
-        activation: Activation,
-    ) -> Flexible {
+    fn dense(x: Flexible, weight: Flexible, bias: Flexible, activation: Activation) -> Flexible {
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
         let shape = shape(&x, &weight);
-        let y =
-            native::forward(shape, numbers(&x), numbers(&weight), numbers(&bias), activation);
+        let y = native::forward(shape, numbers(&x), numbers(&weight), numbers(&bias), activation);
         tensor(y, [shape.rows, shape.outputs])
     }
 }
@@ -164,9 +158,7 @@ impl<B: LinearKernel, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let bias = bias.into_primitive();
         match LinearBackward.prepare::<C>(parents).compute_bound().stateful() {
-            OpsKind::UnTracked(prepared) => {
-                prepared.finish(B::dense(x, weight, bias, activation))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::dense(x, weight, bias, activation)),
             OpsKind::Tracked(prepared) => {
                 let y = B::dense(x.clone(), weight.clone(), bias, activation);
                 prepared.finish(Saved { x, weight, y: y.clone(), activation }, y)

@@ -91,12 +91,7 @@ fn composed<B: Backend>(
 type Flexible = FloatTensor<Flex>;
 
 impl LossOps for Flex {
-    fn loss_sum(
-        log_odds: Flexible,
-        targets: Flexible,
-        weights: Flexible,
-        rule: Rule,
-    ) -> Flexible {
+    fn loss_sum(log_odds: Flexible, targets: Flexible, weights: Flexible, rule: Rule) -> Flexible {
         Self::loss_and_gradient(log_odds, targets, weights, rule).0
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod adamw;
 pub mod gru;
+pub mod join;
 pub mod linear;
 pub mod loss;
 mod native;

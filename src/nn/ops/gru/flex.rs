@@ -26,8 +26,7 @@ pub fn forward(parts: Parts<Flex>, keep: Keep) -> (Flexible, Option<Saved>) {
     let shape = shape(&parts);
     let (states, gates) = gru::forward(shape, &inputs(&parts), &weights(&parts), keep);
     let states = tensor(states, [shape.rows, shape.months, shape.hidden]);
-    let saved =
-        gates.map(|gates| Saved { parts, states: states.clone(), gates: Arc::new(gates) });
+    let saved = gates.map(|gates| Saved { parts, states: states.clone(), gates: Arc::new(gates) });
     (states, saved)
 }
 
@@ -41,8 +40,7 @@ pub fn backward(
     let shape = shape(&parts);
     let upstream =
         Upstream { states: numbers(&states), gates: &gates, gradient: numbers(&gradient) };
-    let found =
-        gru::backward(shape, &inputs(&parts), &weights(&parts), &upstream, input_gradient);
+    let found = gru::backward(shape, &inputs(&parts), &weights(&parts), &upstream, input_gradient);
     let Shape { rows, months, inputs, hidden } = shape;
     Parts {
         x: found.x.map(|x| tensor(x, [rows, months, inputs])),

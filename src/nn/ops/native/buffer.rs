@@ -112,9 +112,11 @@ where
     let with = with.into_par_iter();
     assert_eq!(with.len(), len.div_ceil(block), "one item for each block");
     let mut numbers: Vec<f32> = Vec::with_capacity(len);
-    numbers.spare_capacity_mut()[..len].par_chunks_mut(block).zip(with).enumerate().for_each(
-        |(at, (numbers, with))| make(at, cleared(numbers), with),
-    );
+    numbers.spare_capacity_mut()[..len]
+        .par_chunks_mut(block)
+        .zip(with)
+        .enumerate()
+        .for_each(|(at, (numbers, with))| make(at, cleared(numbers), with));
     #[expect(unsafe_code, reason = "the only way to skip a serial pass of zeros")]
     // SAFETY: `par_chunks_mut` hands out all `len` numbers, and `cleared` has written each; were
     // `with` shorter, the assertion would stop us.

@@ -246,9 +246,8 @@ impl ForwardBlock<'_> {
                 simd.partial_load_f32s(&self.bias[from..to])
             });
             for tile in (0..rows).step_by(R) {
-                let x: [&[f32]; R] = std::array::from_fn(|r| {
-                    &self.x[(tile + r).min(rows - 1) * inputs..][..inputs]
-                });
+                let x: [&[f32]; R] =
+                    std::array::from_fn(|r| &self.x[(tile + r).min(rows - 1) * inputs..][..inputs]);
                 let mut acc = rows_times(simd, [bias; R], x, weights);
                 for r in 0..R {
                     for v in 0..TILE_VECTORS {

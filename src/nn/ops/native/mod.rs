@@ -7,5 +7,6 @@ pub mod buffer;
 pub mod gru;
 pub mod linear;
 pub mod loss;
+pub mod noise;
 pub mod product;
 pub mod tensor;

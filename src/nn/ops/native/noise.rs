@@ -1,0 +1,160 @@
+//! Dropout whose mask is a hash of seed and place: nothing is stored, and any thread can draw any
+//! part of it.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::buffer::in_blocks;
+
+/// Numbers that a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// What is set to zero, and which draw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Noise {
+    /// Probability that a number is dropped, below 1.
+    pub share: f32,
+    pub seed: u64,
+}
+
+impl Noise {
+    /// What kept numbers are multiplied with, so that the mean stays.
+    pub fn scale(&self) -> f32 {
+        1.0 / (1.0 - self.share)
+    }
+
+    /// The factor of the number at a place: 0 or the scale. The finaliser of MurmurHash3 mixes
+    /// the 32 bits of place and seed; a row of factors is the same however it is cut.
+    #[inline(always)]
+    fn factor(&self, place: usize, threshold: u32, scale: f32) -> f32 {
+        let mut bits = (place as u32).wrapping_mul(0x9e37_79b9) ^ self.seed as u32;
+        bits ^= bits >> 16;
+        bits = bits.wrapping_mul(0x85eb_ca6b) ^ (self.seed >> 32) as u32;
+        bits ^= bits >> 13;
+        bits = bits.wrapping_mul(0xc2b2_ae35);
+        bits ^= bits >> 16;
+        if bits >= threshold { scale } else { 0.0 }
+    }
+
+    fn threshold(&self) -> u32 {
+        (f64::from(self.share) * 2f64.powi(32)) as u32
+    }
+}
+
+/// x times its factors; the gradient is made in the same way.
+pub fn dropout(noise: Noise, x: &[f32]) -> Vec<f32> {
+    let arch = Arch::new();
+    in_blocks(x.len(), CHUNK, x.par_chunks(CHUNK), |block, y, x| {
+        arch.dispatch(Dropout { noise, first: block * CHUNK, x, y });
+    })
+}
+
+struct Dropout<'a> {
+    noise: Noise,
+    first: usize,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Dropout<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (threshold, scale) = (self.noise.threshold(), self.noise.scale());
+        for (at, (y, x)) in self.y.iter_mut().zip(self.x).enumerate() {
+            *y = x * self.noise.factor(self.first + at, threshold, scale);
+        }
+    }
+}
+
+/// relu(states + fixed) with dropout: `states [B, T, W]`, `fixed [B, W]`.
+pub fn join(
+    (months, width): (usize, usize),
+    states: &[f32],
+    fixed: &[f32],
+    noise: Option<Noise>,
+) -> Vec<f32> {
+    let arch = Arch::new();
+    let rows = states.par_chunks(months * width).zip(fixed.par_chunks(width));
+    in_blocks(states.len(), months * width, rows, |row, y, (states, fixed)| {
+        arch.dispatch(Join { noise, first: row * months * width, states, fixed, y });
+    })
+}
+
+struct Join<'a> {
+    noise: Option<Noise>,
+    first: usize,
+    states: &'a [f32],
+    fixed: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Join<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let width = self.fixed.len();
+        let months = self.y.chunks_exact_mut(width).zip(self.states.chunks_exact(width));
+        for (month, (y, states)) in months.enumerate() {
+            let first = self.first + month * width;
+            let sums = states.iter().zip(self.fixed).map(|(s, f)| (s + f).max(0.0));
+            match self.noise {
+                Some(noise) => {
+                    let (threshold, scale) = (noise.threshold(), noise.scale());
+                    for (at, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+                        *y = sum * noise.factor(first + at, threshold, scale);
+                    }
+                }
+                None => y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum),
+            }
+        }
+    }
+}
+
+/// Gradients by states and fixed. A number passed both relu and dropout where y is above 0.
+pub fn join_backward(
+    (months, width): (usize, usize),
+    y: &[f32],
+    gradient: &[f32],
+    noise: Option<Noise>,
+) -> (Vec<f32>, Vec<f32>) {
+    let arch = Arch::new();
+    let scale = noise.map_or(1.0, |noise| noise.scale());
+    let mut fixed = vec![0.0; y.len() / months];
+    let rows = y
+        .par_chunks(months * width)
+        .zip(gradient.par_chunks(months * width))
+        .zip(fixed.par_chunks_mut(width));
+    let states =
+        in_blocks(y.len(), months * width, rows, |_, d_states, ((y, gradient), d_fixed)| {
+            arch.dispatch(JoinBackward { scale, y, gradient, d_states, d_fixed });
+        });
+    (states, fixed)
+}
+
+struct JoinBackward<'a> {
+    scale: f32,
+    y: &'a [f32],
+    gradient: &'a [f32],
+    d_states: &'a mut [f32],
+    d_fixed: &'a mut [f32],
+}
+
+impl WithSimd for JoinBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let width = self.d_fixed.len();
+        let months = self.y.chunks_exact(width).zip(self.gradient.chunks_exact(width));
+        for (d_states, (y, gradient)) in self.d_states.chunks_exact_mut(width).zip(months) {
+            let passed = y.iter().zip(gradient);
+            for ((d, sum), (y, g)) in d_states.iter_mut().zip(&mut *self.d_fixed).zip(passed) {
+                *d = if *y > 0.0 { g * self.scale } else { 0.0 };
+                *sum += *d;
+            }
+        }
+    }
+}
