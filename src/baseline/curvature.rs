@@ -5,7 +5,7 @@
 //! diagonal, and 7 from this. (Subsampled Newton: Byrd, Chin, Neveitt and
 //! Nocedal 2011, SIAM J. Optim. 21:977.)
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Design;
@@ -82,12 +82,7 @@ fn sampled(objective: &Objective, parameters: &[f64]) -> Vec<Vec<f64>> {
     let sample = sample(design.rows(), (ROWS_PER_COLUMN * size).max(ROWS_MIN));
     let parts: Vec<Vec<Vec<f64>>> = sample
         .par_chunks(ROWS_PER_TASK)
-        .map(|rows| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || sampled_part(design, rows, parameters),
-            )
-        })
+        .map(|rows| Arch::new().dispatch(SampledRows { design, rows, parameters }))
         .collect();
     let mut hessian: Vec<Vec<f64>> = (0..size).map(|i| vec![0.0; i + 1]).collect();
     for part in parts {
@@ -101,23 +96,34 @@ fn sampled(objective: &Objective, parameters: &[f64]) -> Vec<Vec<f64>> {
     hessian
 }
 
-/// Sums over some rows.
-#[inline(always)]
-fn sampled_part(design: &Design, rows: &[usize], parameters: &[f64]) -> Vec<Vec<f64>> {
-    let size = design.columns + 1;
-    let (bias, weights) = parameters.split_last().expect("the bias is the last parameter");
-    let mut sums: Vec<Vec<f64>> = (0..size).map(|i| vec![0.0; i + 1]).collect();
-    for &row in rows {
-        let row = &design.values[row * design.columns..][..design.columns];
-        let risk = sigmoid(dot(weights, row) + bias);
-        let variance = risk * (1.0 - risk);
-        for (i, &x) in row.iter().enumerate().filter(|(_, x)| **x != 0.0) {
-            add_scaled(&mut sums[i], variance * f64::from(x), &row[..=i]);
+/// The part of the sums that some rows make.
+struct SampledRows<'a> {
+    design: &'a Design<'a>,
+    rows: &'a [usize],
+    parameters: &'a [f64],
+}
+
+impl WithSimd for SampledRows<'_> {
+    type Output = Vec<Vec<f64>>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<Vec<f64>> {
+        let SampledRows { design, rows, parameters } = self;
+        let size = design.columns + 1;
+        let (bias, weights) = parameters.split_last().expect("the bias is the last parameter");
+        let mut sums: Vec<Vec<f64>> = (0..size).map(|i| vec![0.0; i + 1]).collect();
+        for &row in rows {
+            let row = &design.values[row * design.columns..][..design.columns];
+            let risk = sigmoid(dot(weights, row) + bias);
+            let variance = risk * (1.0 - risk);
+            for (i, &x) in row.iter().enumerate().filter(|(_, x)| **x != 0.0) {
+                add_scaled(&mut sums[i], variance * f64::from(x), &row[..=i]);
+            }
+            add_scaled(&mut sums[size - 1][..size - 1], variance, row);
+            sums[size - 1][size - 1] += variance;
         }
-        add_scaled(&mut sums[size - 1][..size - 1], variance, row);
-        sums[size - 1][size - 1] += variance;
+        sums
     }
-    sums
 }
 
 /// `wanted` of `rows` rows, or all: one from each of as many equal stretches, at a place within it

@@ -16,10 +16,10 @@ const MEMORY: usize = 10;
 const ITERATIONS_MAX: usize = 200;
 
 /// Largest slope, in nats per row, of a point that counts as the minimum.
-const SLOPE_MAX: f64 = 1e-7;
+const SLOPE_MAX: f64 = 1e-6;
 
 /// Relative gain of an iteration below which the search ends.
-const GAIN_MIN: f64 = 1e-11;
+const GAIN_MIN: f64 = 1e-9;
 
 /// Share of the gain promised by the slope that a step must bring (Armijo's condition).
 const ARMIJO: f64 = 1e-4;

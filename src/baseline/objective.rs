@@ -1,6 +1,6 @@
 //! Penalised log loss of a design, its gradient and its curvature, in parallel blocks of rows.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Design;
@@ -81,23 +81,32 @@ impl Objective<'_> {
         let blocks: Vec<Vec<f64>> = values
             .par_chunks(columns * ROWS_PER_BLOCK)
             .zip(labels.par_chunks(ROWS_PER_BLOCK))
-            .map(|(rows, labels)| {
-                // Compiled once for each vector unit; the order of sums is fixed by LANES.
-                Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        let mut sums = vec![0.0; columns + 2];
-                        for (row, &y) in rows.chunks_exact(columns).zip(labels) {
-                            add(row, f64::from(y), &mut sums);
-                        }
-                        sums
-                    },
-                )
-            })
+            .map(|(rows, labels)| Arch::new().dispatch(Rows { rows, columns, labels, add: &add }))
             .collect();
         let mut sums = vec![0.0; columns + 2];
         for block in &blocks {
             sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += part);
+        }
+        sums
+    }
+}
+
+/// Some rows, summed; compiled once for each vector unit, in an order that [`LANES`] fixes.
+struct Rows<'a, F> {
+    rows: &'a [f32],
+    columns: usize,
+    labels: &'a [f32],
+    add: &'a F,
+}
+
+impl<F: Fn(&[f32], f64, &mut [f64])> WithSimd for Rows<'_, F> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<f64> {
+        let mut sums = vec![0.0; self.columns + 2];
+        for (row, &y) in self.rows.chunks_exact(self.columns).zip(self.labels) {
+            (self.add)(row, f64::from(y), &mut sums);
         }
         sums
     }

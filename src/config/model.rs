@@ -157,6 +157,9 @@ pub struct TrainSpec {
     pub warmup: f64,
     /// Global gradient norm above which gradients are scaled down.
     pub clip_norm: f64,
+    /// What a step keeps of the moving average of the weights, which is what is validated and
+    /// exported (Polyak and Juditsky 1992); 0 = no average.
+    pub average: f64,
     /// Epochs without a better validation log loss before training stops.
     pub patience: u32,
     pub loss: Loss,
@@ -177,12 +180,13 @@ impl Default for TrainSpec {
             steps_max: 0,
             memory_gb: 0.0,
             batch_snapshots: 512,
-            batch_customers: 256,
+            batch_customers: 64,
             learning_rate: 2e-3,
             weight_decay: 1e-2,
             warmup: 0.1,
             clip_norm: 1.0,
-            patience: 8,
+            average: 0.995,
+            patience: 5,
             loss: Loss::Bce,
             focal_gamma: 2.0,
             positive_weight: 1.0,

@@ -23,6 +23,8 @@ const EPSILON: f32 = 1e-8;
 #[derive(Debug, Clone, Default)]
 pub struct AdamW {
     moments: BTreeMap<String, [Tensor<1>; 2]>,
+    /// Exponential moving averages of the parameters; empty without averaging.
+    averages: BTreeMap<String, Tensor<1>>,
     steps: u64,
 }
 
@@ -45,6 +47,8 @@ impl AdamW {
             gradients,
             clip,
             moments: &mut self.moments,
+            averages: &mut self.averages,
+            average_keep: average_keep(spec, self.steps),
             rule: Rule {
                 betas: [BETA_1 as f32, BETA_2 as f32],
                 rate: (rate / (1.0 - BETA_1.powf(self.steps as f64))) as f32,
@@ -56,37 +60,63 @@ impl AdamW {
         network.map(&mut update)
     }
 
-    /// The state as named tensors, `first.NAME` and `second.NAME`.
+    /// Replaces parameters by their averages over the last steps, where there are any.
+    pub fn average_into(&self, parameters: &mut Parameters) {
+        for (name, average) in &self.averages {
+            // Ours begin with the kind of network, as burn's own paths do.
+            let (_, name) = name.split_once('.').expect("a path of two steps or more");
+            let parameter = parameters.get_mut(name).expect("the names of one network");
+            parameter.values = download(average);
+        }
+    }
+
+    /// The state as named tensors, `first.NAME`, `second.NAME` and `average.NAME`.
     pub fn to_host(&self) -> Parameters {
         let mut host = Parameters::new();
-        for (name, moments) in &self.moments {
-            for (kind, tensor) in ["first", "second"].iter().zip(moments) {
-                let data = tensor.clone().into_data();
-                let values = data.try_into_vec_as::<f32>().expect("moments are f32");
-                host.insert(
-                    format!("{kind}.{name}"),
-                    HostTensor { shape: vec![values.len()], values },
-                );
-            }
+        let mut put = |kind: &str, name: &str, tensor: &Tensor<1>| {
+            let values = download(tensor);
+            host.insert(format!("{kind}.{name}"), HostTensor { shape: vec![values.len()], values });
+        };
+        for (name, [first, second]) in &self.moments {
+            put("first", name, first);
+            put("second", name, second);
+        }
+        for (name, average) in &self.averages {
+            put("average", name, average);
         }
         host
     }
 
     /// The inverse of [`AdamW::to_host`] after `steps` steps.
     pub fn from_host(host: &Parameters, steps: u64, device: &Device) -> Result<Self> {
+        let upload = |tensor: &HostTensor| {
+            let data = TensorData::new(tensor.values.clone(), [tensor.values.len()]);
+            Tensor::<1>::from_data(data, device)
+        };
         let mut moments = BTreeMap::new();
         for (name, first) in host.iter().filter_map(|(n, t)| Some((n.strip_prefix("first.")?, t))) {
             let second = host.get(&format!("second.{name}")).ok_or_else(|| {
                 Kind::Corrupt.msg(format!("the optimizer has no second moment of `{name}`"))
             })?;
-            let upload = |tensor: &HostTensor| {
-                let data = TensorData::new(tensor.values.clone(), [tensor.values.len()]);
-                Tensor::<1>::from_data(data, device)
-            };
             moments.insert(name.to_owned(), [upload(first), upload(second)]);
         }
-        Ok(AdamW { moments, steps })
+        let average = |(name, tensor): (&String, &HostTensor)| {
+            Some((name.strip_prefix("average.")?.to_owned(), upload(tensor)))
+        };
+        let averages = host.iter().filter_map(average).collect();
+        Ok(AdamW { moments, averages, steps })
     }
+}
+
+fn download(tensor: &Tensor<1>) -> Vec<f32> {
+    tensor.clone().into_data().try_into_vec_as::<f32>().expect("parameters are f32")
+}
+
+/// What is kept of the averages at a step; less in the first steps, which would otherwise hold
+/// the random start (as in TensorFlow's `ExponentialMovingAverage`).
+fn average_keep(spec: &TrainSpec, step: u64) -> Option<f64> {
+    let warm = (1.0 + step as f64) / (10.0 + step as f64);
+    (spec.average > 0.0).then(|| spec.average.min(warm))
 }
 
 struct SquaredNorm<'a> {
@@ -112,6 +142,9 @@ struct Update<'a> {
     /// `[1]`: what gradients are multiplied with.
     clip: Tensor<1>,
     moments: &'a mut BTreeMap<String, [Tensor<1>; 2]>,
+    averages: &'a mut BTreeMap<String, Tensor<1>>,
+    /// None without averaging.
+    average_keep: Option<f64>,
     rule: Rule,
 }
 
@@ -135,10 +168,19 @@ impl ModuleMapper for Update<'_> {
             .unwrap_or_else(|| [gradient.zeros_like(), gradient.zeros_like()]);
         // Biases, norms and other vectors are not decayed.
         let rule = if D >= 2 { self.rule } else { Rule { keep: 1.0, ..self.rule } };
-        let (clip, kept) = (self.clip.clone(), &mut self.moments);
+        let clip = self.clip.clone();
+        let (kept, averages, average_keep) =
+            (&mut self.moments, &mut self.averages, self.average_keep);
         param.map(|old| {
             let (new, moments) = adamw(old.inner().reshape([-1]), gradient, moments, clip, rule);
-            kept.insert(name, moments);
+            kept.insert(name.clone(), moments);
+            if let Some(keep) = average_keep {
+                let average = match averages.remove(&name) {
+                    Some(average) => average * keep + new.clone() * (1.0 - keep),
+                    None => new.clone(),
+                };
+                averages.insert(name, average);
+            }
             Tensor::from_inner(new.reshape(shape)).require_grad()
         })
     }

@@ -1,6 +1,7 @@
 //! Log-odds of every example of a data set.
 
 use crate::nn::Network;
+use crate::nn::ops::on_worker;
 use crate::tensors::Resident;
 
 /// Rows in one pass. One number for validation, evaluation and scoring, so that the same rows meet
@@ -9,6 +10,10 @@ const BATCH_ROWS: usize = 512;
 
 /// Log-odds by example, in rising order of snapshot numbers, from a network in validation mode.
 pub fn log_odds(network: &Network, data: &Resident) -> Vec<f32> {
+    on_worker(|| in_batches(network, data))
+}
+
+fn in_batches(network: &Network, data: &Resident) -> Vec<f32> {
     let mut found: Vec<(u32, f32)> = Vec::with_capacity(data.snapshots);
     for (at, bucket) in data.buckets.iter().enumerate() {
         let mut values = Vec::with_capacity(bucket.rows * bucket.months);

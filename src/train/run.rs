@@ -320,9 +320,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// Log loss on the validation part.
-    fn validate(&self) -> Result<f64> {
+    fn validate(&self, parameters: &Parameters) -> Result<f64> {
         let job = self.job;
-        let network = self.network.valid();
+        let network = params::load(self.network.clone(), parameters)?.valid();
         let correction = loss::prior_correction(job.spec);
         let (mut mean, mut count) = (0.0, 0);
         job.validation.each(job.device, &mut |part| {
@@ -339,7 +339,9 @@ impl<'a> Trainer<'a> {
 
     fn end_epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<()> {
         let job = self.job;
-        let (validation, pace) = (self.validate()?, self.pace());
+        let mut parameters = params::collect(&self.network);
+        self.optimizer.average_into(&mut parameters);
+        let (validation, pace) = (self.validate(&parameters)?, self.pace());
         let state = &mut self.state;
         let steps = state.steps;
         let record = EpochRecord {
@@ -351,7 +353,7 @@ impl<'a> Trainer<'a> {
         if validation < state.best_loss {
             state.best_loss = validation;
             state.best_epoch = record.epoch;
-            self.best = params::collect(&self.network);
+            self.best = parameters;
         }
         let waited = record.epoch - state.best_epoch;
         state.finished = record.epoch >= u64::from(job.spec.epochs_max)

@@ -70,6 +70,7 @@ pub fn train(train: &TrainSpec, faults: &mut Faults) {
     faults.within("train.weight_decay", train.weight_decay, 0.0..f64::INFINITY);
     faults.within("train.warmup", train.warmup, 0.0..1.0);
     faults.within("train.clip_norm", train.clip_norm, positive());
+    faults.within("train.average", train.average, 0.0..1.0);
     faults.within("train.patience", train.patience, 1..=EPOCHS_MAX);
     faults.within("train.focal_gamma", train.focal_gamma, 0.0..f64::INFINITY);
     faults.within("train.positive_weight", train.positive_weight, positive());

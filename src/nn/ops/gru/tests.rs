@@ -4,7 +4,7 @@
 use burn::tensor::activation::{sigmoid, tanh};
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
-use rand_distr::{Distribution, Normal, Uniform};
+use rand_distr::{Distribution, Normal};
 use rayon::ThreadPoolBuilder;
 
 use super::{GruWeights, gru_sequence};
@@ -126,11 +126,13 @@ impl Case {
         let device = device.clone().autodiff();
         let Shape { rows, months, inputs, hidden } = self.shape;
         let x = tensor(&self.values[0], [rows, months, inputs], &device).require_grad();
-        let shapes =
-            [[rows, hidden], [inputs, 3 * hidden], [1, 3 * hidden], [hidden, 3 * hidden], [
-                1,
-                3 * hidden,
-            ]];
+        let shapes = [
+            [rows, hidden],
+            [inputs, 3 * hidden],
+            [1, 3 * hidden],
+            [hidden, 3 * hidden],
+            [1, 3 * hidden],
+        ];
         let others: Vec<Tensor<2>> = self.values[1..]
             .iter()
             .zip(shapes)
@@ -249,8 +251,9 @@ fn near(what: &str, got: &[f32], wanted: &[f32], tolerance: f32) -> Result<(), S
         return Err(format!("{what}: {} numbers, expected {}", got.len(), wanted.len()));
     }
     let is_far = |(_, (a, b)): &(usize, (&f32, &f32))| {
-        // Written so that a NaN is far from everything.
-        !((*a - *b).abs() <= tolerance * (1.0 + b.abs()))
+        // In this order, a NaN is far from everything.
+        let is_near = (*a - *b).abs() <= tolerance * (1.0 + b.abs());
+        !is_near
     };
     match got.iter().zip(wanted).enumerate().find(is_far) {
         Some((at, (a, b))) => Err(format!("{what}[{at}]: {a}, expected {b}")),
@@ -313,7 +316,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(48))]
+    #![proptest_config(config(96))]
 
     #[test]
     fn equals_the_composed_version((shape, start, masked, seed) in any_case()) {

@@ -58,11 +58,27 @@ fn draws_are_independent_and_of_the_given_share() {
                 assert!(off.abs() <= 4.0, "{noise:?}: {off} sigma at a distance of {step}");
             }
             // Draws of one step and of successive steps.
-            for apart in [1, 2, 3, 1 << 16, 1 << 31, 1 << 32, 0x9e37_79b9_7f4a_7c15] {
-                let other = kept(Noise { share, seed: seed.wrapping_add(apart) });
-                let off = sigmas(share, &here, &other);
-                assert!(off.abs() <= 4.0, "{noise:?}: {off} sigma at a seed {apart} later");
-            }
+            check_seeds_apart(noise, &here, &[1, 2, 3, 1 << 16, 1 << 31, 0x9e37_79b9_7f4a_7c15]);
+        }
+    }
+}
+
+#[track_caller]
+fn check_seeds_apart(noise: Noise, here: &[bool], steps: &[u64]) {
+    for &step in steps {
+        let other = kept(Noise { seed: noise.seed.wrapping_add(step), ..noise });
+        let off = sigmas(noise.share, here, &other);
+        assert!(off.abs() <= 4.0, "{noise:?}: {off} sigma at a seed {step} later");
+    }
+}
+
+/// A seed is all of its 64 bits.
+#[test]
+fn seeds_that_differ_in_their_upper_half_draw_independently() {
+    for share in SHARES {
+        for seed in SEEDS {
+            let noise = Noise { share, seed };
+            check_seeds_apart(noise, &kept(noise), &[1 << 32, 2 << 32, 1 << 48, 1 << 63]);
         }
     }
 }
@@ -91,8 +107,7 @@ fn the_gradient_passes_where_the_number_did() {
         let x = x.require_grad();
         let y = dropout(x.clone(), Some(noise));
         let probe = draw("probe", COUNT);
-        let grads =
-            (y.clone() * tensor(probe.clone(), [1, COUNT], &device)).sum().backward();
+        let grads = (y.clone() * tensor(probe.clone(), [1, COUNT], &device)).sum().backward();
         let gradient = numbers(x.grad(&grads).expect("tracked"));
         let wanted: Vec<f32> = numbers(y).iter().zip(&probe).map(|(f, g)| f * g).collect();
         assert!(gradient == wanted, "{noise:?}");
@@ -176,14 +191,13 @@ fn a_noisy_join_drops_and_scales() {
             let [plain, ..] = run(join, shape, None);
             let [y, d_states, d_fixed] = run(join, shape, Some(noise));
             let mut summed = vec![0.0; rows * width];
-            let mut dropped = 0;
+            let (mut dropped, probe) = (0, draw("probe", plain.len()));
             for (at, (&y, &plain)) in y.iter().zip(&plain).enumerate() {
                 let is_kept = y == plain * noise.scale();
                 assert!(is_kept || y == 0.0, "{shape:?} {noise:?}: {y} from {plain}");
                 dropped += usize::from(!is_kept);
                 let passed = if y > 0.0 { noise.scale() } else { 0.0 };
-                let wanted = draw("probe", plain.len())[at] * passed;
-                assert_eq!(d_states[at], wanted, "{shape:?} {noise:?} at {at}");
+                assert_eq!(d_states[at], probe[at] * passed, "{shape:?} {noise:?} at {at}");
                 summed[at / (months * width) * width + at % width] += d_states[at];
             }
             assert!(d_fixed == summed, "{shape:?} {noise:?}");

@@ -47,9 +47,8 @@ fn run(rule: Rule, device: &Device, [x, y, weights]: [&[f32]; 3]) -> (f32, Vec<f
     (loss.into_scalar::<f32>(), gradient.try_into_vec_as().expect("f32"))
 }
 
-const LOG_ODDS: [f32; 15] = [
-    -100.0, -88.0, -50.0, -17.0, -5.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 5.0, 17.0, 50.0, 88.0, 100.0,
-];
+const LOG_ODDS: [f32; 15] =
+    [-100.0, -88.0, -50.0, -17.0, -5.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 5.0, 17.0, 50.0, 88.0, 100.0];
 
 /// Every log-odds against every label and weight, alone. In f32 the largest number here is 2.5 *
 /// 100, with a relative error of 1e-7; 1 - p is off by 6e-8 where p is near 1, and the focal loss
@@ -98,7 +97,8 @@ fn sums_over_all_examples() {
     let (normal, unit) = (Normal::new(0.0f32, 2.0).expect("valid"), Uniform::new(0.0f32, 1.0));
     let unit = unit.expect("valid");
     let x: Vec<f32> = (0..count).map(|_| normal.sample(&mut rng)).collect();
-    let y: Vec<f32> = (0..count).map(|_| f32::from(u8::from(unit.sample(&mut rng) < 0.3))).collect();
+    let y: Vec<f32> =
+        (0..count).map(|_| f32::from(u8::from(unit.sample(&mut rng) < 0.3))).collect();
     let weights: Vec<f32> =
         (0..count).map(|_| (unit.sample(&mut rng) * 2.0 - 0.5).max(0.0)).collect();
     for rule in RULES {

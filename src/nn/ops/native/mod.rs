@@ -10,3 +10,6 @@ pub mod loss;
 pub mod noise;
 pub mod product;
 pub mod tensor;
+
+#[cfg(test)]
+mod tests;

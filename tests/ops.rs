@@ -1,0 +1,222 @@
+//! The network's own operations on a backend without kernels of ours, against the flex backend.
+//!
+//! A GPU's driver is chosen by the environment of a process, so the test starts itself again. Few
+//! shapes, for the reason that `device.rs` gives.
+
+use std::process::Command;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use churn::nn::ops::adamw::{self, adamw, sum_of_squares};
+use churn::nn::ops::gru::{GruWeights, gru_sequence};
+use churn::nn::ops::join::join;
+use churn::nn::ops::linear::{Activation, linear};
+use churn::nn::ops::loss::{self, loss_sum};
+use churn::tensors::device::{Want, choose};
+
+use crate::common::say;
+
+/// Rows B, months T, inputs F and units H; 3 H outputs of the linear layer.
+const B: usize = 8;
+const T: usize = 2;
+const F: usize = 8;
+const H: usize = 8;
+
+/// Sums of at most 24 products of numbers up to 1, all in f32: 24 * 6e-8. A GPU's exp and tanh
+/// are off by some 1e-6, which the months and the gradients multiply a few times. A wrong
+/// kernel, a wrong mask or a missing term is off by 1e-2 and more. Measured: 3e-7 on llvmpipe.
+const TOLERANCE: f32 = 1e-4;
+
+/// Tells a process that it is the one on the GPU.
+const CHILD: &str = "CHURN_TEST_OPS_ON_GPU";
+
+const AGREED: &str = "operations agree within";
+
+/// Tries on the software driver: it may compile for longer than wgpu waits, see `device.rs`.
+const TRIES: usize = 4;
+
+/// Numbers between -1 and 1 without a pattern: multiples of the golden ratio.
+fn values(from: usize, size: usize) -> Vec<f32> {
+    let at = |i: usize| ((i + 1 + 1000 * from) as f64 * 0.618_033_988_749_895).fract();
+    (0..size).map(|i| (at(i) * 2.0 - 1.0) as f32).collect()
+}
+
+fn tensor<const D: usize>(from: usize, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values(from, shape.iter().product()), shape), device)
+}
+
+fn list<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec_as().expect("f32")
+}
+
+type Found = Vec<(&'static str, Vec<f32>)>;
+
+/// Values and gradients of all operations.
+fn everything(device: &Device) -> Found {
+    [of_gru(device), of_linear(device), of_join(device), of_losses(device), of_adamw(device)]
+        .concat()
+}
+
+fn of_gru(device: &Device) -> Found {
+    let device = &device.clone().autodiff();
+    let x = tensor(0, [B, T, F], device).require_grad();
+    let matrices = [[B, H], [F, 3 * H], [1, 3 * H], [H, 3 * H], [1, 3 * H]];
+    let parts: Vec<Tensor<2>> = (1..)
+        .zip(matrices)
+        .map(|(from, shape)| tensor(from, shape, device).require_grad())
+        .collect();
+    let weights = GruWeights {
+        input: parts[1].clone(),
+        input_bias: parts[2].clone(),
+        hidden: parts[3].clone(),
+        hidden_bias: parts[4].clone(),
+    };
+    // Each month of some row is masked, and each row in some month is not.
+    let mask = (0..B * T).map(|i| f32::from(u8::from(i % 3 != 1))).collect::<Vec<f32>>();
+    let mask = Tensor::<2>::from_data(TensorData::new(mask, [B, T]), device);
+    let states = gru_sequence(x.clone(), parts[0].clone(), weights, Some(mask));
+    let grads = (states.clone() * tensor(6, [B, T, H], device)).sum().backward();
+    let mut found = vec![
+        ("gru states", list(states)),
+        ("gru gradient of x", list(x.grad(&grads).expect("tracked"))),
+    ];
+    let names = ["start", "input", "input bias", "hidden", "hidden bias"];
+    found.extend(
+        names.into_iter().zip(parts).map(|(n, t)| (n, list(t.grad(&grads).expect("tracked")))),
+    );
+    found
+}
+
+fn of_linear(device: &Device) -> Found {
+    let device = &device.clone().autodiff();
+    let x = tensor(10, [B * T, F], device).require_grad();
+    let weight = tensor(11, [F, 3 * H], device).require_grad();
+    let bias = tensor(12, [3 * H], device).require_grad();
+    let y = linear(x.clone(), weight.clone(), Some(bias.clone()), Activation::Relu);
+    let grads = (y.clone() * tensor(13, [B * T, 3 * H], device)).sum().backward();
+    vec![
+        ("linear", list(y)),
+        ("linear gradient of x", list(x.grad(&grads).expect("tracked"))),
+        ("linear gradient of the weight", list(weight.grad(&grads).expect("tracked"))),
+        ("linear gradient of the bias", list(bias.grad(&grads).expect("tracked"))),
+    ]
+}
+
+fn of_join(device: &Device) -> Found {
+    let device = &device.clone().autodiff();
+    let states = tensor(20, [B, T, H], device).require_grad();
+    let fixed = tensor(21, [B, H], device).require_grad();
+    let y = join(states.clone(), fixed.clone(), None);
+    let grads = (y.clone() * tensor(22, [B, T, H], device)).sum().backward();
+    vec![
+        ("join", list(y)),
+        ("join gradient of the states", list(states.grad(&grads).expect("tracked"))),
+        ("join gradient of the fixed part", list(fixed.grad(&grads).expect("tracked"))),
+    ]
+}
+
+fn of_losses(device: &Device) -> Found {
+    let device = &device.clone().autodiff();
+    let mut found = Vec::new();
+    for rule in [loss::Rule::CrossEntropy, loss::Rule::Focal { gamma: 2.0 }] {
+        let log_odds = (tensor(30, [B * T], device) * 5.0).detach().require_grad();
+        let labels = (0..B * T).map(|i| f32::from(u8::from(i % 3 == 0))).collect::<Vec<f32>>();
+        let labels = Tensor::<1>::from_data(TensorData::new(labels, [B * T]), device);
+        let weights = tensor(31, [B * T], device).abs();
+        let loss = loss_sum(log_odds.clone(), labels, weights, rule);
+        let grads = loss.backward();
+        found.push(("loss", list(loss)));
+        found.push(("loss gradient", list(log_odds.grad(&grads).expect("tracked"))));
+    }
+    found
+}
+
+fn of_adamw(device: &Device) -> Found {
+    let size = 3 * H * F;
+    let mut parameter = tensor(40, [size], device);
+    let mut moments = [(); 2].map(|()| Tensor::<1>::zeros([size], device));
+    for step in 1..=3 {
+        let rule = adamw::Rule {
+            // A second moment that three steps fill, so that there is something to compare.
+            betas: [0.9, 0.9],
+            rate: 0.01 / (1.0 - 0.9f32.powi(step)),
+            spread_scale: 1.0 / (1.0 - 0.9f32.powi(step)),
+            epsilon: 1e-8,
+            keep: 0.999,
+        };
+        let gradient = tensor(40 + step as usize, [size], device);
+        let clip = Tensor::<1>::from_data([0.7], device);
+        (parameter, moments) = adamw(parameter, gradient, moments, clip, rule);
+    }
+    let [first, second] = moments;
+    vec![
+        ("sum of squares", list(sum_of_squares(parameter.clone()))),
+        ("adamw", list(parameter)),
+        ("first moment", list(first)),
+        ("second moment", list(second)),
+    ]
+}
+
+/// The largest difference to the flex backend.
+#[track_caller]
+fn check(device: &Device) -> f32 {
+    let mut worst = 0.0f32;
+    let (found, expected) = (everything(device), everything(&Device::flex()));
+    assert_eq!(found.len(), expected.len());
+    for ((name, got), (_, wanted)) in found.iter().zip(&expected) {
+        assert_eq!(got.len(), wanted.len(), "{name}");
+        assert!(wanted.iter().any(|x| x.abs() > 0.01), "{name} is nothing to agree on");
+        for (at, (a, b)) in got.iter().zip(wanted).enumerate() {
+            let distance = (a - b).abs() / (1.0 + b.abs());
+            assert!(distance <= TOLERANCE, "{name}[{at}]: {a}, flex says {b}");
+            worst = worst.max(distance);
+        }
+    }
+    worst
+}
+
+/// In the process whose driver is chosen.
+fn on_the_gpu() {
+    match choose(Want::Gpu) {
+        Ok(chosen) => {
+            let worst = check(&chosen.device);
+            say(&format!("{AGREED} {worst:.1e} ({})", chosen.reason));
+        }
+        Err(error) => say(&format!("no software driver: {}", error.message)),
+    }
+}
+
+#[test]
+fn operations_on_a_gpu_agree_with_flex() {
+    if std::env::var_os(CHILD).is_some() {
+        return on_the_gpu();
+    }
+    let shaders = tempfile::tempdir().expect("a folder");
+    for _ in 0..TRIES {
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["ops::operations_on_a_gpu_agree_with_flex", "--exact", "--nocapture"]);
+        // Hides Mesa's Vulkan driver, see `device.rs`.
+        command.env("VK_DRIVER_FILES", "/dev/null").env_remove("VK_ICD_FILENAMES");
+        command.env("CUBECL_AUTOTUNE_LEVEL", "minimal").env(CHILD, "1");
+        command.env("MESA_SHADER_CACHE_DIR", shaders.path());
+        let output = command.output().expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            let line = stderr.lines().find(|line| line.contains(AGREED));
+            return say(line.unwrap_or(&format!(
+                "note: the operations were NOT tried on a GPU, see device.rs: {stderr}"
+            )));
+        }
+        if !stderr.contains("Could not lock adapter context") {
+            panic!("{stderr}");
+        }
+        say("note: the driver compiled for more than 6 s; trying again with its cache");
+    }
+    panic!("{TRIES} tries, each stopped by a kernel that compiled for more than 6 s");
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn operations_on_ndarray_agree_with_flex() {
+    let chosen = choose(Want::NdArray).expect("it is compiled in");
+    say(&format!("{AGREED} {:.1e} ({})", check(&chosen.device), chosen.reason));
+}
