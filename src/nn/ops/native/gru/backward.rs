@@ -1,0 +1,418 @@
+//! Backpropagation through time, block by block.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::super::buffer::{Buffer, padded};
+use super::super::product::{Tile, columns_times, rows_times, set, vector};
+use super::{GATES, Gates, Inputs, Shape, TILE_ROWS, TILE_ROWS_NARROW, Weights};
+
+/// Gradients, shaped like what they are of.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// None if not asked for.
+    pub x: Option<Vec<f32>>,
+    pub start: Vec<f32>,
+    pub input: Vec<f32>,
+    pub input_bias: Vec<f32>,
+    pub hidden: Vec<f32>,
+    pub hidden_bias: Vec<f32>,
+}
+
+/// What the backward pass starts from, besides the inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream<'a> {
+    /// `[B, T, H]`, as the forward pass returned them.
+    pub states: &'a [f32],
+    pub gates: &'a Gates,
+    /// `[B, T, H]`: gradient of the loss by each state.
+    pub gradient: &'a [f32],
+}
+
+/// Whether the gradient by x is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputGradient {
+    Wanted,
+    Unused,
+}
+
+/// Backpropagation through time.
+pub fn backward(
+    shape: Shape,
+    inputs: &Inputs,
+    weights: &Weights,
+    upstream: &Upstream,
+    wanted: InputGradient,
+) -> Gradients {
+    let arch = Arch::new();
+    let Shape { rows, months: t, inputs: f, hidden: h } = shape;
+    let packed = arch.dispatch(PackBackward { shape, weights, wanted });
+    let sums = Sums::layout(&shape);
+    let mut partial = Buffer::zeros(shape.blocks() * sums.len);
+    let mut d_start = vec![0.0; rows * h];
+    let mut d_x = vec![0.0; if wanted == InputGradient::Wanted { rows * t * f } else { 0 }];
+    let mut d_x_of: Vec<&mut [f32]> = (0..shape.blocks()).map(|_| Default::default()).collect();
+    if wanted == InputGradient::Wanted {
+        d_x_of = d_x.chunks_mut(shape.block_size() * t * f).collect();
+    }
+    partial
+        .par_chunks_mut(sums.len)
+        .zip(d_start.par_chunks_mut(shape.block_size() * h))
+        .zip(d_x_of)
+        .enumerate()
+        .for_each(|(block, ((partial, d_start), d_x))| {
+            let states = block * shape.block_size() * t * h..;
+            let shape_here = Shape { rows: d_start.len() / h, ..shape };
+            arch.dispatch(BackwardBlock {
+                shape: shape_here,
+                inputs: inputs.block(block, &shape),
+                packed: &packed,
+                states: &upstream.states[states.clone()],
+                gradient: &upstream.gradient[states],
+                gates: &upstream.gates[block * shape.block_gates()..],
+                sums: partial,
+                d_start,
+                d_x,
+            });
+        });
+    let total = add_up(&partial, sums.len);
+    let x = (wanted == InputGradient::Wanted).then_some(d_x);
+    sums.unpack(&total, &shape, d_start, x)
+}
+
+/// Sums of the blocks, in their order.
+fn add_up(partial: &[f32], len: usize) -> Vec<f32> {
+    let mut total = vec![0.0; len];
+    total.par_chunks_mut(4096).enumerate().for_each(|(at, total)| {
+        for block in partial.chunks_exact(len) {
+            let block = &block[at * 4096..][..total.len()];
+            total.iter_mut().zip(block).for_each(|(sum, x)| *sum += x);
+        }
+    });
+    total
+}
+
+/// Where a block puts its sums: `[H, 3H]` by gate order recurrent n, r, z; `[F, 3H]` by r, z, n;
+/// `[4, H]` biases by recurrent n, r, z, n; all padded.
+struct Sums {
+    input_from: usize,
+    biases_from: usize,
+    len: usize,
+}
+
+impl Sums {
+    fn layout(shape: &Shape) -> Sums {
+        let wide = shape.wide();
+        let input_from = wide * GATES * wide;
+        let biases_from = input_from + shape.inputs.next_multiple_of(TILE_ROWS) * GATES * wide;
+        Sums { input_from, biases_from, len: biases_from + 4 * wide }
+    }
+
+    fn unpack(
+        &self,
+        total: &[f32],
+        shape: &Shape,
+        start: Vec<f32>,
+        x: Option<Vec<f32>>,
+    ) -> Gradients {
+        let (wide, h) = (shape.wide(), shape.hidden);
+        let matrix = |from: usize, rows: usize, order: [usize; GATES]| {
+            let mut out = Vec::with_capacity(rows * GATES * h);
+            for row in 0..rows {
+                for gate in order {
+                    out.extend_from_slice(&total[from + (row * GATES + gate) * wide..][..h]);
+                }
+            }
+            out
+        };
+        let hidden = matrix(0, h, [1, 2, 0]);
+        let input = matrix(self.input_from, shape.inputs, [0, 1, 2]);
+        let bias = |order: [usize; GATES]| {
+            let part = |gate: usize| &total[self.biases_from + gate * wide..][..h];
+            order.into_iter().flat_map(|gate| part(gate).to_vec()).collect()
+        };
+        Gradients {
+            x,
+            start,
+            input,
+            input_bias: bias([1, 2, 3]),
+            hidden,
+            hidden_bias: bias([1, 2, 0]),
+        }
+    }
+}
+
+/// Transposed weights as the tiles of the backward pass read them.
+struct PackedBackward {
+    /// `[3H, H]`, gates in the order n, r, z, in panels of [`across`] vectors.
+    hidden: Buffer,
+    /// `[3H, F]`, gates in the order r, z, n; empty if not wanted.
+    input: Buffer,
+}
+
+/// Vectors of a panel that covers a padded width.
+const fn across(wide: usize, lanes: usize) -> usize {
+    if (wide / lanes).is_multiple_of(2) { 2 } else { 1 }
+}
+
+struct PackBackward<'a> {
+    shape: Shape,
+    weights: &'a Weights<'a>,
+    wanted: InputGradient,
+}
+
+impl WithSimd for PackBackward<'_> {
+    type Output = PackedBackward;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> PackedBackward {
+        let Shape { inputs, hidden, .. } = self.shape;
+        let wide = self.shape.wide();
+        let transposed = |weights: &[f32], columns: usize, order: [usize; GATES]| {
+            let width = across(padded(columns), S::F32_LANES) * S::F32_LANES;
+            let mut panels = Buffer::zeros(GATES * wide * padded(columns));
+            for (panel, out) in panels.chunks_exact_mut(GATES * wide * width).enumerate() {
+                for (at, gate) in order.into_iter().enumerate() {
+                    for unit in 0..hidden {
+                        for lane in 0..width.min(columns.saturating_sub(panel * width)) {
+                            let row = panel * width + lane;
+                            out[(at * wide + unit) * width + lane] =
+                                weights[row * GATES * hidden + gate * hidden + unit];
+                        }
+                    }
+                }
+            }
+            panels
+        };
+        PackedBackward {
+            hidden: transposed(self.weights.hidden, hidden, [2, 0, 1]),
+            input: match self.wanted {
+                InputGradient::Wanted => transposed(self.weights.input, inputs, [0, 1, 2]),
+                InputGradient::Unused => Buffer::default(),
+            },
+        }
+    }
+}
+
+struct BackwardBlock<'a> {
+    /// Of the block.
+    shape: Shape,
+    inputs: Inputs<'a>,
+    packed: &'a PackedBackward,
+    states: &'a [f32],
+    gates: &'a [f32],
+    gradient: &'a [f32],
+    sums: &'a mut [f32],
+    d_start: &'a mut [f32],
+    /// Empty if it is not wanted.
+    d_x: &'a mut [f32],
+}
+
+/// What a block works on, padded.
+struct Scratch {
+    /// `[rows, H]`: the gradient that comes from the months after.
+    d_state: Buffer,
+    /// `[rows, 4, H]`: gradients before the activations: recurrent n, r, z, n.
+    d_gates: Buffer,
+    /// `[rows, H]`: the state before the month.
+    before: Buffer,
+    /// `[rows, F]`.
+    x: Buffer,
+    /// `[rows, F]`.
+    d_x: Buffer,
+}
+
+impl WithSimd for BackwardBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 {
+            self.run::<S, TILE_ROWS>(simd)
+        } else {
+            self.run::<S, TILE_ROWS_NARROW>(simd)
+        }
+    }
+}
+
+impl BackwardBlock<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const R: usize>(mut self, simd: S) {
+        let Shape { rows, months, inputs, hidden } = self.shape;
+        let (wide, all_rows) = (self.shape.wide(), self.shape.tiled_rows());
+        let inputs_wide = inputs.next_multiple_of(TILE_ROWS);
+        let sums = Sums::layout(&self.shape);
+        let mut s = Scratch {
+            d_state: Buffer::zeros(all_rows * wide),
+            d_gates: Buffer::zeros(all_rows * 4 * wide),
+            before: Buffer::zeros(all_rows * wide),
+            x: Buffer::zeros(all_rows * inputs_wide),
+            d_x: Buffer::zeros(all_rows * padded(inputs)),
+        };
+        let fresh = self.inputs.start.iter().all(|&x| x == 0.0);
+        for month in (0..months).rev() {
+            for row in 0..rows {
+                let state = match month {
+                    0 => &self.inputs.start[row * hidden..][..hidden],
+                    _ => &self.states[(row * months + month - 1) * hidden..][..hidden],
+                };
+                s.before[row * wide..][..hidden].copy_from_slice(state);
+                s.x[row * inputs_wide..][..inputs]
+                    .copy_from_slice(&self.inputs.x[(row * months + month) * inputs..][..inputs]);
+            }
+            self.gates_backward::<S>(simd, month, &mut s, sums.biases_from);
+            let d_gates: &[f32] = &s.d_gates;
+            let recurrent = (d_gates, 4 * wide, 0);
+            add_rows_times::<S, R>(simd, (&mut s.d_state, wide), recurrent, &self.packed.hidden);
+            let rows_here = (&d_gates[..rows * 4 * wide], 4 * wide);
+            let (of_hidden, rest) = self.sums.split_at_mut(sums.input_from);
+            let of_input = &mut rest[..sums.biases_from - sums.input_from];
+            if month > 0 || !fresh {
+                let before = (&s.before[..rows * wide], wide);
+                add_columns_times::<S, R>(simd, of_hidden, before, (rows_here.0, rows_here.1, 0));
+            }
+            let x = (&s.x[..rows * inputs_wide], inputs_wide);
+            add_columns_times::<S, R>(simd, of_input, x, (rows_here.0, rows_here.1, wide));
+            if !self.d_x.is_empty() {
+                s.d_x.fill(0.0);
+                let into = (&mut *s.d_x, padded(inputs));
+                add_rows_times::<S, R>(simd, into, (d_gates, 4 * wide, wide), &self.packed.input);
+                for row in 0..rows {
+                    self.d_x[(row * months + month) * inputs..][..inputs]
+                        .copy_from_slice(&s.d_x[row * padded(inputs)..][..inputs]);
+                }
+            }
+        }
+        for row in 0..rows {
+            self.d_start[row * hidden..][..hidden]
+                .copy_from_slice(&s.d_state[row * wide..][..hidden]);
+        }
+    }
+
+    /// From the gradient of the state after a month to those of its gates, and to what of it
+    /// passes straight to the state before.
+    #[inline(always)]
+    fn gates_backward<S: Simd>(
+        &mut self,
+        simd: S,
+        month: usize,
+        s: &mut Scratch,
+        biases_from: usize,
+    ) {
+        let Shape { rows, months, hidden, .. } = self.shape;
+        let (wide, lanes) = (self.shape.wide(), S::F32_LANES);
+        let all_rows = self.shape.tiled_rows();
+        let one = simd.splat_f32s(1.0);
+        for first in (0..wide).step_by(lanes).filter(|&first| first < hidden) {
+            let mut sums = [simd.splat_f32s(0.0); 4];
+            let units = lanes.min(hidden - first);
+            for row in 0..rows {
+                let upstream = &self.gradient[(row * months + month) * hidden + first..][..units];
+                let upstream = if units == lanes {
+                    vector::<S>(upstream, 0)
+                } else {
+                    simd.partial_load_f32s(upstream)
+                };
+                let at = row * wide + first;
+                let d = simd.add_f32s(vector::<S>(&s.d_state, at), upstream);
+                let saved = (month * all_rows + row) * 4 * wide + first;
+                let gate = |kind: usize| vector::<S>(self.gates, saved + kind * wide);
+                let (reset, update, candidate, recurrent) = (gate(0), gate(1), gate(2), gate(3));
+                let before = vector::<S>(&s.before, at);
+                let rest = simd.sub_f32s(one, update);
+                let slope = simd.sub_f32s(one, simd.mul_f32s(candidate, candidate));
+                let d_n = simd.mul_f32s(simd.mul_f32s(d, rest), slope);
+                let d_z = simd.mul_f32s(
+                    simd.mul_f32s(d, simd.sub_f32s(before, candidate)),
+                    simd.mul_f32s(update, rest),
+                );
+                let d_r = simd.mul_f32s(
+                    simd.mul_f32s(d_n, recurrent),
+                    simd.mul_f32s(reset, simd.sub_f32s(one, reset)),
+                );
+                let d_u = simd.mul_f32s(d_n, reset);
+                set::<S>(&mut s.d_state, at, simd.mul_f32s(d, update));
+                let to = row * 4 * wide + first;
+                for (kind, value) in [d_u, d_r, d_z, d_n].into_iter().enumerate() {
+                    set::<S>(&mut s.d_gates, to + kind * wide, value);
+                    sums[kind] = simd.add_f32s(sums[kind], value);
+                }
+            }
+            for (kind, sum) in sums.into_iter().enumerate() {
+                let at = biases_from + kind * wide + first;
+                let so_far = vector::<S>(self.sums, at);
+                set::<S>(self.sums, at, simd.add_f32s(so_far, sum));
+            }
+        }
+    }
+}
+
+/// C += A B: `c [rows, N]`, A the columns `from..from + K` of the given rows of a width, `panels`
+/// the packed B.
+#[inline(always)]
+fn add_rows_times<S: Simd, const R: usize>(
+    simd: S,
+    (c, n): (&mut [f32], usize),
+    a: (&[f32], usize, usize),
+    panels: &[f32],
+) {
+    match across(n, S::F32_LANES) {
+        2 => add_rows_times_across::<S, R, 2>(simd, (c, n), a, panels),
+        _ => add_rows_times_across::<S, R, 1>(simd, (c, n), a, panels),
+    }
+}
+
+#[inline(always)]
+fn add_rows_times_across<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    (c, n): (&mut [f32], usize),
+    (a, width, from): (&[f32], usize, usize),
+    panels: &[f32],
+) {
+    let across = V * S::F32_LANES;
+    let k = panels.len() / n;
+    for (at, panel) in panels.chunks_exact(k * across).enumerate() {
+        let panel = S::as_simd_f32s(panel).0.as_chunks::<V>().0;
+        for (c, a) in c.chunks_exact_mut(R * n).zip(a.chunks_exact(R * width)) {
+            let rows: [&[f32]; R] = std::array::from_fn(|r| &a[r * width + from..][..k]);
+            let mut acc: Tile<S, R, V> = [[simd.splat_f32s(0.0); V]; R];
+            for r in 0..R {
+                for v in 0..V {
+                    acc[r][v] = vector::<S>(c, r * n + at * across + v * S::F32_LANES);
+                }
+            }
+            acc = rows_times(simd, acc, rows, panel);
+            for r in 0..R {
+                for v in 0..V {
+                    set::<S>(c, r * n + at * across + v * S::F32_LANES, acc[r][v]);
+                }
+            }
+        }
+    }
+}
+
+/// C += A^T B: `c [M, 3H]`, `a [rows, M]` with its width, `b` the columns from a place on of rows
+/// of a width.
+#[inline(always)]
+fn add_columns_times<S: Simd, const R: usize>(
+    simd: S,
+    c: &mut [f32],
+    (a, m): (&[f32], usize),
+    (b, width, from): (&[f32], usize, usize),
+) {
+    let lanes = S::F32_LANES;
+    let n = c.len() / m;
+    for first in (0..n).step_by(GATES * lanes) {
+        for (at, c) in c.chunks_exact_mut(R * n).enumerate() {
+            let mut acc: Tile<S, R, GATES> = [[simd.splat_f32s(0.0); GATES]; R];
+            acc = columns_times(simd, acc, (a, m, at * R), (b, width, from + first));
+            for r in 0..R {
+                for v in 0..GATES {
+                    let at = r * n + first + v * lanes;
+                    let sum = simd.add_f32s(vector::<S>(c, at), acc[r][v]);
+                    set::<S>(c, at, sum);
+                }
+            }
+        }
+    }
+}
