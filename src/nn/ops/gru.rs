@@ -45,6 +45,7 @@ pub fn gru_sequence(
     weights: GruWeights,
     mask: Option<Tensor<2>>,
 ) -> Tensor<3> {
+    let masking = if mask.is_some() { Masking::ByMonth } else { Masking::Nothing };
     let mask = mask.unwrap_or_else(|| Tensor::ones([1, 1], &start.device().without_autodiff()));
     Tensor::from_dispatch(<Dispatch as GruOps>::gru_sequence(
         x.into_dispatch(),
@@ -54,10 +55,18 @@ pub fn gru_sequence(
         weights.hidden.into_dispatch(),
         weights.hidden_bias.into_dispatch(),
         mask.into_dispatch(),
+        masking,
     ))
 }
 
-/// The operation on every backend that we run on. A mask of `[1, 1]` masks nothing.
+/// Whether the mask is one; an operation cannot take a tensor that may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Masking {
+    ByMonth,
+    Nothing,
+}
+
+/// The operation on every backend that we run on.
 #[backend_extension(
     Autodiff,
     Flex,
@@ -75,18 +84,19 @@ pub trait GruOps: Backend {
         hidden: FloatTensor<Self>,
         hidden_bias: FloatTensor<Self>,
         mask: FloatTensor<Self>,
+        masking: Masking,
     ) -> FloatTensor<Self> {
-        let parts = Parts { x, start, input, input_bias, hidden, hidden_bias, mask };
+        let parts = Parts { x, start, input, input_bias, hidden, hidden_bias, mask, masking };
         primitive::forward::<Self>(parts, Keep::Nothing).0
     }
 }
 
 /// What a backend computes, below the graph.
 pub trait GruKernel: Backend {
-    /// The states, and what the backward pass needs.
-    fn gru_forward(parts: Parts<Self>) -> (FloatTensor<Self>, Saved<Self>) {
-        let (states, saved) = primitive::forward::<Self>(parts, Keep::Gates);
-        (states, Saved::Primitive(saved))
+    /// The states, and what the backward pass needs if the gates are kept.
+    fn gru_forward(parts: Parts<Self>, keep: Keep) -> (FloatTensor<Self>, Option<Saved<Self>>) {
+        let (states, saved) = primitive::forward::<Self>(parts, keep);
+        (states, Some(Saved::Primitive(saved)))
     }
 
     fn gru_backward(
@@ -111,6 +121,7 @@ pub struct Parts<B: Backend, T = FloatTensor<B>> {
     pub hidden: T,
     pub hidden_bias: T,
     pub mask: FloatTensor<B>,
+    pub masking: Masking,
 }
 
 /// What the backward pass needs.
@@ -129,16 +140,17 @@ impl GruOps for Flex {
         hidden: FloatTensor<Self>,
         hidden_bias: FloatTensor<Self>,
         mask: FloatTensor<Self>,
+        masking: Masking,
     ) -> FloatTensor<Self> {
-        let parts = Parts { x, start, input, input_bias, hidden, hidden_bias, mask };
+        let parts = Parts { x, start, input, input_bias, hidden, hidden_bias, mask, masking };
         flex::forward(parts, Keep::Nothing).0
     }
 }
 
 impl GruKernel for Flex {
-    fn gru_forward(parts: Parts<Self>) -> (FloatTensor<Self>, Saved<Self>) {
-        let (states, saved) = flex::forward(parts, Keep::Gates);
-        (states, Saved::Native(saved.expect("the gates are kept")))
+    fn gru_forward(parts: Parts<Self>, keep: Keep) -> (FloatTensor<Self>, Option<Saved<Self>>) {
+        let (states, saved) = flex::forward(parts, keep);
+        (states, saved.map(Saved::Native))
     }
 
     fn gru_backward(
@@ -177,6 +189,7 @@ impl<B: GruKernel + GruOps, C: CheckpointStrategy> GruOps for Autodiff<B, C> {
         hidden: FloatTensor<Self>,
         hidden_bias: FloatTensor<Self>,
         mask: FloatTensor<Self>,
+        masking: Masking,
     ) -> FloatTensor<Self> {
         let parents =
             [&x, &start, &input, &input_bias, &hidden, &hidden_bias].map(|tensor| tensor.node());
@@ -188,23 +201,13 @@ impl<B: GruKernel + GruOps, C: CheckpointStrategy> GruOps for Autodiff<B, C> {
             hidden: hidden.into_primitive(),
             hidden_bias: hidden_bias.into_primitive(),
             mask: mask.into_primitive(),
+            masking,
         };
         match GruBackward.prepare::<C>(parents).compute_bound().stateful() {
-            OpsKind::UnTracked(prepared) => {
-                let Parts { x, start, input, input_bias, hidden, hidden_bias, mask } = parts;
-                prepared.finish(B::gru_sequence(
-                    x,
-                    start,
-                    input,
-                    input_bias,
-                    hidden,
-                    hidden_bias,
-                    mask,
-                ))
-            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::gru_forward(parts, Keep::Nothing).0),
             OpsKind::Tracked(prepared) => {
-                let (states, saved) = B::gru_forward(parts);
-                prepared.finish(saved, states)
+                let (states, saved) = B::gru_forward(parts, Keep::Gates);
+                prepared.finish(saved.expect("the gates are kept"), states)
             }
         }
     }

@@ -6,7 +6,7 @@ use burn::backend::Flex;
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 
-use super::{InputGradient, Keep, Parts};
+use super::{InputGradient, Keep, Masking, Parts};
 use crate::nn::ops::native::gru::{self, Gates, Inputs, Shape, Upstream, Weights};
 use crate::nn::ops::native::tensor::{numbers, tensor};
 
@@ -50,6 +50,7 @@ pub fn backward(
         hidden: Some(tensor(found.hidden, [hidden, 3 * hidden])),
         hidden_bias: Some(tensor(found.hidden_bias, [1, 3 * hidden])),
         mask: parts.mask,
+        masking: parts.masking,
     }
 }
 
@@ -62,6 +63,7 @@ fn contiguous(parts: Parts<Flex>) -> Parts<Flex> {
         hidden: parts.hidden.to_contiguous(),
         hidden_bias: parts.hidden_bias.to_contiguous(),
         mask: parts.mask.to_contiguous(),
+        masking: parts.masking,
     }
 }
 
@@ -71,11 +73,10 @@ fn shape(parts: &Parts<Flex>) -> Shape {
 }
 
 fn inputs(parts: &Parts<Flex>) -> Inputs<'_> {
-    let mask = numbers(&parts.mask);
     Inputs {
         x: numbers(&parts.x),
         start: numbers(&parts.start),
-        mask: (mask.len() > 1).then_some(mask),
+        mask: (parts.masking == Masking::ByMonth).then(|| numbers(&parts.mask)),
     }
 }
 

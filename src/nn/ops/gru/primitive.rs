@@ -9,7 +9,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::prelude::Shape;
 use burn::tensor::Slice;
 
-use super::{InputGradient, Keep, Parts};
+use super::{InputGradient, Keep, Masking, Parts};
 
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub fn forward<B: Backend>(parts: Parts<B>, keep: Keep) -> (FloatTensor<B>, Save
     for month in 0..months {
         let one = B::float_slice(projected.clone(), &[range(month, month + 1), full(), full()]);
         let x = B::float_reshape(one, Shape::new([rows, gates]));
-        let done = step::<B>(x, state, &parts, month_mask::<B>(&parts.mask, month));
+        let done = step::<B>(x, state, &parts, month_mask::<B>(&parts, month));
         state = done.state.clone();
         states.push(with_month_axis::<B>(state.clone()));
         if keep == Keep::Gates {
@@ -129,6 +129,7 @@ pub fn backward<B: Backend>(
         hidden: Some(B::float_matmul(before, d_recurrent.clone())),
         hidden_bias: Some(B::float_sum_dim(d_recurrent, 0)),
         mask: parts.mask,
+        masking: parts.masking,
     }
 }
 
@@ -174,10 +175,9 @@ fn month_of<B: Backend>(all: &FloatTensor<B>, month: usize) -> FloatTensor<B> {
 }
 
 /// `[B, 1]` of one month; None if nothing is masked.
-fn month_mask<B: Backend>(mask: &FloatTensor<B>, month: usize) -> Option<FloatTensor<B>> {
-    let shape = mask.shape();
-    (shape[0] * shape[1] > 1)
-        .then(|| B::float_slice(mask.clone(), &[full(), range(month, month + 1)]))
+fn month_mask<B: Backend>(parts: &Parts<B>, month: usize) -> Option<FloatTensor<B>> {
+    (parts.masking == Masking::ByMonth)
+        .then(|| B::float_slice(parts.mask.clone(), &[full(), range(month, month + 1)]))
 }
 
 /// `[B, K]` to `[B, 1, K]`.

@@ -15,7 +15,9 @@ use super::activation::{sigmoids, tanh};
 use super::buffer::{Buffer, Pooled, padded};
 use super::product::{Tile, rows_times, set, vector};
 
-pub use backward::{Gradients, InputGradient, Upstream, backward};
+#[cfg(test)]
+pub use backward::Gradients;
+pub use backward::{InputGradient, Upstream, backward};
 
 /// Sizes of a sequence: B rows, T months, F inputs, H hidden units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +170,9 @@ impl WithSimd for PackForward<'_> {
             let rows = self.weights.input.chunks_exact(GATES * hidden);
             let rows = rows.chain(self.weights.hidden.chunks_exact(GATES * hidden));
             for (row, vectors) in rows.zip(panel.chunks_exact_mut(GATES * lanes)) {
-                for (gate, vector) in vectors.chunks_exact_mut(lanes).enumerate() {
+                for (gate, vector) in
+                    vectors.chunks_exact_mut(lanes).enumerate().filter(|_| units > 0)
+                {
                     vector[..units].copy_from_slice(&row[gate * hidden + first..][..units]);
                 }
             }
@@ -309,3 +313,6 @@ impl ForwardBlock<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

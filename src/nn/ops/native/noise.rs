@@ -23,21 +23,41 @@ impl Noise {
         1.0 / (1.0 - self.share)
     }
 
+    /// What a mask is drawn with, the same for all its places.
+    fn draw(&self) -> Draw {
+        // SplitMix64 (Steele et al. 2014): seeds that differ in any bit give keys that differ in
+        // about half of theirs.
+        let mut key = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        key ^= key >> 31;
+        Draw {
+            keys: [key as u32, (key >> 32) as u32],
+            threshold: (f64::from(self.share) * 2f64.powi(32)) as u32,
+            scale: self.scale(),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Draw {
+    keys: [u32; 2],
+    threshold: u32,
+    scale: f32,
+}
+
+impl Draw {
     /// The factor of the number at a place: 0 or the scale. The finaliser of MurmurHash3 mixes
-    /// the 32 bits of place and seed; a row of factors is the same however it is cut.
+    /// place and keys; a row of factors is the same however it is cut.
     #[inline(always)]
-    fn factor(&self, place: usize, threshold: u32, scale: f32) -> f32 {
-        let mut bits = (place as u32).wrapping_mul(0x9e37_79b9) ^ self.seed as u32;
+    fn factor(&self, place: usize) -> f32 {
+        let mut bits = (place as u32).wrapping_mul(0x9e37_79b9) ^ self.keys[0];
         bits ^= bits >> 16;
-        bits = bits.wrapping_mul(0x85eb_ca6b) ^ (self.seed >> 32) as u32;
+        bits = bits.wrapping_mul(0x85eb_ca6b) ^ self.keys[1];
         bits ^= bits >> 13;
         bits = bits.wrapping_mul(0xc2b2_ae35);
         bits ^= bits >> 16;
-        if bits >= threshold { scale } else { 0.0 }
-    }
-
-    fn threshold(&self) -> u32 {
-        (f64::from(self.share) * 2f64.powi(32)) as u32
+        if bits >= self.threshold { self.scale } else { 0.0 }
     }
 }
 
@@ -61,9 +81,9 @@ impl WithSimd for Dropout<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let (threshold, scale) = (self.noise.threshold(), self.noise.scale());
+        let draw = self.noise.draw();
         for (at, (y, x)) in self.y.iter_mut().zip(self.x).enumerate() {
-            *y = x * self.noise.factor(self.first + at, threshold, scale);
+            *y = x * draw.factor(self.first + at);
         }
     }
 }
@@ -99,12 +119,14 @@ impl WithSimd for Join<'_> {
         let months = self.y.chunks_exact_mut(width).zip(self.states.chunks_exact(width));
         for (month, (y, states)) in months.enumerate() {
             let first = self.first + month * width;
-            let sums = states.iter().zip(self.fixed).map(|(s, f)| (s + f).max(0.0));
+            // Not max, which would turn a NaN into 0.
+            let relu = |sum: f32| if sum < 0.0 { 0.0 } else { sum };
+            let sums = states.iter().zip(self.fixed).map(|(s, f)| relu(s + f));
             match self.noise {
                 Some(noise) => {
-                    let (threshold, scale) = (noise.threshold(), noise.scale());
+                    let draw = noise.draw();
                     for (at, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-                        *y = sum * noise.factor(first + at, threshold, scale);
+                        *y = sum * draw.factor(first + at);
                     }
                 }
                 None => y.iter_mut().zip(sums).for_each(|(y, sum)| *y = sum),

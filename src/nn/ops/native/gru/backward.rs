@@ -81,7 +81,7 @@ pub fn backward(
 }
 
 /// Sums of the blocks, in their order.
-fn add_up(partial: &[f32], len: usize) -> Vec<f32> {
+pub(super) fn add_up(partial: &[f32], len: usize) -> Vec<f32> {
     let mut total = vec![0.0; len];
     total.par_chunks_mut(4096).enumerate().for_each(|(at, total)| {
         for block in partial.chunks_exact(len) {
@@ -94,21 +94,21 @@ fn add_up(partial: &[f32], len: usize) -> Vec<f32> {
 
 /// Where a block puts its sums: `[H, 3H]` by gate order recurrent n, r, z; `[F, 3H]` by r, z, n;
 /// `[4, H]` biases by recurrent n, r, z, n; all padded.
-struct Sums {
-    input_from: usize,
-    biases_from: usize,
-    len: usize,
+pub(super) struct Sums {
+    pub input_from: usize,
+    pub biases_from: usize,
+    pub len: usize,
 }
 
 impl Sums {
-    fn layout(shape: &Shape) -> Sums {
+    pub fn layout(shape: &Shape) -> Sums {
         let wide = shape.wide();
         let input_from = wide * GATES * wide;
         let biases_from = input_from + shape.inputs.next_multiple_of(TILE_ROWS) * GATES * wide;
         Sums { input_from, biases_from, len: biases_from + 4 * wide }
     }
 
-    fn unpack(
+    pub fn unpack(
         &self,
         total: &[f32],
         shape: &Shape,
@@ -143,11 +143,11 @@ impl Sums {
 }
 
 /// Transposed weights as the tiles of the backward pass read them.
-struct PackedBackward {
+pub(super) struct PackedBackward {
     /// `[3H, H]`, gates in the order n, r, z, in panels of [`across`] vectors.
-    hidden: Buffer,
+    pub hidden: Buffer,
     /// `[3H, F]`, gates in the order r, z, n; empty if not wanted.
-    input: Buffer,
+    pub input: Buffer,
 }
 
 /// Vectors of a panel that covers a padded width.
@@ -155,10 +155,10 @@ const fn across(wide: usize, lanes: usize) -> usize {
     if (wide / lanes).is_multiple_of(2) { 2 } else { 1 }
 }
 
-struct PackBackward<'a> {
-    shape: Shape,
-    weights: &'a Weights<'a>,
-    wanted: InputGradient,
+pub(super) struct PackBackward<'a> {
+    pub shape: Shape,
+    pub weights: &'a Weights<'a>,
+    pub wanted: InputGradient,
 }
 
 impl WithSimd for PackBackward<'_> {
@@ -194,18 +194,18 @@ impl WithSimd for PackBackward<'_> {
     }
 }
 
-struct BackwardBlock<'a> {
+pub(super) struct BackwardBlock<'a> {
     /// Of the block.
-    shape: Shape,
-    inputs: Inputs<'a>,
-    packed: &'a PackedBackward,
-    states: &'a [f32],
-    gates: &'a [f32],
-    gradient: &'a [f32],
-    sums: &'a mut [f32],
-    d_start: &'a mut [f32],
+    pub shape: Shape,
+    pub inputs: Inputs<'a>,
+    pub packed: &'a PackedBackward,
+    pub states: &'a [f32],
+    pub gates: &'a [f32],
+    pub gradient: &'a [f32],
+    pub sums: &'a mut [f32],
+    pub d_start: &'a mut [f32],
     /// Empty if it is not wanted.
-    d_x: &'a mut [f32],
+    pub d_x: &'a mut [f32],
 }
 
 /// What a block works on, padded.

@@ -4,9 +4,10 @@
 use pulp::{Scalar, Scalar256b, Simd};
 use rand_distr::{Distribution, Normal};
 
+use super::backward::{BackwardBlock, PackBackward, Sums, add_up};
 use super::{
-    BackwardBlock, Buffer, ForwardBlock, Gradients, InputGradient, Inputs, Keep, PackBackward,
-    PackForward, Pooled, Shape, Sums, Upstream, Weights, add_up, backward, forward,
+    Buffer, ForwardBlock, Gradients, InputGradient, Inputs, Keep, PackForward, Pooled, Shape,
+    Upstream, Weights, backward, forward,
 };
 use crate::seeds::Seeds;
 

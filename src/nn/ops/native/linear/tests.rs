@@ -4,9 +4,11 @@
 use pulp::{Scalar, Scalar256b, Simd};
 use rand_distr::{Distribution, Uniform};
 
+use super::backward::{BiasGradient, InputBlock, Stride, Unactivate, WeightGradient};
+use super::narrow::{Dots, Outer, WeightedSum};
 use super::{
-    Activation, BLOCK_ROWS, BiasGradient, Dots, ForwardBlock, InputBlock, Order, Outer, Pack,
-    Shape, Stride, TILE_ROWS, Unactivate, Upstream, WeightGradient, WeightedSum, backward, forward,
+    Activation, BLOCK_ROWS, ForwardBlock, Order, Pack, Shape, TILE_ROWS, Upstream, backward,
+    forward,
 };
 use crate::seeds::Seeds;
 
