@@ -12,6 +12,11 @@
 //! On the flex backend the work is done by [`native`](super::native), on all others by the tensor
 //! primitives of [`primitive`].
 
+#![expect(
+    clippy::too_many_arguments,
+    reason = "a backend operation takes each of its tensors by itself"
+)]
+
 mod flex;
 mod primitive;
 
@@ -128,7 +133,7 @@ pub struct Parts<B: Backend, T = FloatTensor<B>> {
 #[derive(Debug, Clone)]
 pub enum Saved<B: Backend> {
     Primitive(primitive::Saved<B>),
-    Native(flex::Saved),
+    Native(Box<flex::Saved>),
 }
 
 impl GruOps for Flex {
@@ -150,7 +155,7 @@ impl GruOps for Flex {
 impl GruKernel for Flex {
     fn gru_forward(parts: Parts<Self>, keep: Keep) -> (FloatTensor<Self>, Option<Saved<Self>>) {
         let (states, saved) = flex::forward(parts, keep);
-        (states, saved.map(Saved::Native))
+        (states, saved.map(|saved| Saved::Native(Box::new(saved))))
     }
 
     fn gru_backward(
@@ -159,7 +164,7 @@ impl GruKernel for Flex {
         input_gradient: InputGradient,
     ) -> Parts<Self, Option<FloatTensor<Self>>> {
         let Saved::Native(saved) = saved else { unreachable!("flex saves so") };
-        flex::backward(saved, gradient, input_gradient)
+        flex::backward(*saved, gradient, input_gradient)
     }
 }
 

@@ -18,7 +18,7 @@ static NUMERATOR: [f32; 7] = [
     6.372_619_3e-4,
     4.893_524_6e-3,
 ];
-static DENOMINATOR: [f32; 4] = [1.198_258_4e-6, 1.185_347_06e-4, 2.268_434_6e-3, 4.893_525_3e-3];
+static DENOMINATOR: [f32; 4] = [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525_3e-3];
 
 /// Numerator and denominator of tanh(x).
 #[inline(always)]

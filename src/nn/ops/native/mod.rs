@@ -1,6 +1,11 @@
 //! Kernels on plain slices for the flex backend: SIMD units found at run time (AVX-512, AVX2,
 //! NEON, or plain numbers), threads of rayon.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "a register tile is indexed by row and vector, beside what lies in memory"
+)]
+
 pub mod activation;
 pub mod adamw;
 pub mod buffer;
