@@ -98,9 +98,4 @@ impl AdamWOps for Flex {
     }
 }
 
-#[cfg(feature = "gpu")]
-impl AdamWOps for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl AdamWOps for burn_ndarray::NdArray {}
+by_primitives!(AdamWOps);

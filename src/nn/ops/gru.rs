@@ -168,22 +168,7 @@ impl GruKernel for Flex {
     }
 }
 
-#[cfg(feature = "gpu")]
-impl GruOps for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl GruKernel for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl<B: burn::backend::fusion::FusionBackend> GruKernel for burn::backend::fusion::Fusion<B> {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl GruOps for burn_ndarray::NdArray {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl GruKernel for burn_ndarray::NdArray {}
+by_primitives!(GruOps, GruKernel);
 
 impl<B: GruKernel + GruOps, C: CheckpointStrategy> GruOps for Autodiff<B, C> {
     fn gru_sequence(

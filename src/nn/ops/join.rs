@@ -145,22 +145,7 @@ impl JoinKernel for Flex {
     }
 }
 
-#[cfg(feature = "gpu")]
-impl JoinOps for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl JoinKernel for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl JoinKernel for burn::backend::fusion::Fusion<burn_wgpu::CubeBackend> {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl JoinOps for burn_ndarray::NdArray {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl JoinKernel for burn_ndarray::NdArray {}
+by_primitives!(JoinOps, JoinKernel);
 
 impl<B: JoinKernel, C: CheckpointStrategy> JoinOps for Autodiff<B, C> {
     fn dropout(x: FloatTensor<Self>, noise: Noise) -> FloatTensor<Self> {

@@ -130,22 +130,7 @@ fn shape(x: &Flexible, weight: &Flexible) -> Shape {
     Shape { rows: x[0], inputs: x[1], outputs: weight[1] }
 }
 
-#[cfg(feature = "gpu")]
-impl LinearOps for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl LinearKernel for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl LinearKernel for burn::backend::fusion::Fusion<burn_wgpu::CubeBackend> {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl LinearOps for burn_ndarray::NdArray {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl LinearKernel for burn_ndarray::NdArray {}
+by_primitives!(LinearOps, LinearKernel);
 
 impl<B: LinearKernel, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     fn dense(

@@ -110,22 +110,7 @@ impl LossKernel for Flex {
     }
 }
 
-#[cfg(feature = "gpu")]
-impl LossOps for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl LossKernel for burn_wgpu::CubeBackend {}
-
-#[cfg(feature = "gpu")]
-impl LossKernel for burn::backend::fusion::Fusion<burn_wgpu::CubeBackend> {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl LossOps for burn_ndarray::NdArray {}
-
-#[cfg(feature = "ndarray")]
-#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
-impl LossKernel for burn_ndarray::NdArray {}
+by_primitives!(LossOps, LossKernel);
 
 impl<B: LossKernel, C: CheckpointStrategy> LossOps for Autodiff<B, C> {
     fn loss_sum(

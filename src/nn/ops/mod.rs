@@ -1,5 +1,30 @@
 //! Operations of our own, each one node of the autodiff graph.
 
+/// Lets the backends without kernels of ours run an operation, and its backward pass, by the
+/// default bodies in tensor primitives.
+macro_rules! by_primitives {
+    ($ops:ident $(, $kernel:ident)?) => {
+        #[cfg(feature = "gpu")]
+        impl $ops for burn_wgpu::CubeBackend {}
+
+        #[cfg(feature = "ndarray")]
+        #[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+        impl $ops for burn_ndarray::NdArray {}
+
+        $(
+            #[cfg(feature = "gpu")]
+            impl $kernel for burn_wgpu::CubeBackend {}
+
+            #[cfg(feature = "gpu")]
+            impl $kernel for burn::backend::fusion::Fusion<burn_wgpu::CubeBackend> {}
+
+            #[cfg(feature = "ndarray")]
+            #[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+            impl $kernel for burn_ndarray::NdArray {}
+        )?
+    };
+}
+
 pub mod adamw;
 pub mod gru;
 pub mod join;
