@@ -4,6 +4,7 @@ mod bad_input;
 mod bundle;
 mod common;
 mod device;
+mod hazard;
 mod ops;
 mod panel;
 mod partitions;

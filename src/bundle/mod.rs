@@ -28,7 +28,7 @@ use crate::panel::Intake;
 
 pub use golden::{GOLDEN_ROWS, GoldenRow};
 pub use manifest::{Manifest, Origin};
-pub use scorer::Scorer;
+pub use scorer::{Outlook, Scorer};
 
 const MODEL: &str = "model.json";
 const FEATURES: &str = "features.json";
@@ -51,7 +51,7 @@ pub struct Model {
     pub intake: Intake,
     /// What the risk is the probability of.
     pub label: LabelSpec,
-    /// Added to the network's log-odds.
+    /// Added to the network's log-odds, of the window or of each hazard.
     pub log_odds_shift: f32,
 }
 

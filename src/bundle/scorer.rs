@@ -11,15 +11,24 @@ use crate::nn::Network;
 use crate::nn::params::{self, Parameters};
 use crate::panel::{Panel, Snapshots};
 use crate::seeds::Seeds;
-use crate::tensors::{Examples, Resident};
-use crate::train::{log_odds, risk};
+use crate::tensors::{Examples, Resident, Targets};
+use crate::train::{Reading, end_at, outlook, risk};
 
 pub struct Scorer {
     kind: ModelKind,
     network: Network,
     features: FittedFeatures,
-    log_odds_shift: f32,
+    reading: Reading,
     device: Device,
+}
+
+/// What a bundle says of snapshots, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlook {
+    /// Of churn in the label's window.
+    pub risks: Vec<f64>,
+    /// Of churn up to each month of the horizon, `[snapshots, K]`; empty without a hazard head.
+    pub curves: Vec<f64>,
 }
 
 impl Scorer {
@@ -35,7 +44,10 @@ impl Scorer {
             kind: model.architecture.kind,
             network: params::load(fresh, parameters)?.valid(),
             features,
-            log_odds_shift: model.log_odds_shift,
+            reading: Reading {
+                hazards: model.architecture.hazards,
+                shift: model.log_odds_shift,
+            },
             device: device.clone(),
         })
     }
@@ -45,12 +57,23 @@ impl Scorer {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind) if the panel has other columns than the model.
     pub fn risks(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Vec<f64>> {
+        self.outlook(panel, snapshots).map(|outlook| outlook.risks)
+    }
+
+    /// The risks with their course.
+    ///
+    /// # Errors
+    /// Those of [`Scorer::risks`].
+    pub fn outlook(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Outlook> {
         let chosen: Vec<u32> = (0..snapshots.len() as u32).collect();
         let encoder = Encoder::new(&self.features, panel)?;
-        let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen };
+        let targets = Targets::Window;
+        let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen, targets };
         let data = Resident::of(&examples, self.kind, &self.device);
-        let found = log_odds(&self.network, &data);
-        Ok(found.into_iter().map(|x| risk(x + self.log_odds_shift)).collect())
+        let mut found = outlook(&self.network, &data, self.reading);
+        let risks: Vec<f64> = found.log_odds.into_iter().map(risk).collect();
+        end_at(&mut found.curves, &risks);
+        Ok(Outlook { risks, curves: found.curves })
     }
 
     /// Golden rows of some customers, each with its history up to a calendar month.

@@ -164,6 +164,9 @@ pub struct ScoreArgs {
     /// Score at the end of this month (2024-06); the last month with data if left out.
     #[arg(long)]
     pub as_of: Option<Month>,
+    /// Add the risk up to each month of the horizon, and the months expected within it.
+    #[arg(long, alias = "horizon")]
+    pub curve: bool,
     /// auto, gpu, cpu or ndarray.
     #[arg(long, default_value = "cpu")]
     pub device: String,

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::data::{Customers, Data};
-use super::parts::FoldParts;
-use super::predictions::{PartScores, Predictions, View};
+use super::curves::CurveScores;
+use super::parts::{self, FoldParts};
+use super::predictions::{Forecast, PartScores, Predictions, View};
 use super::progress::Bar;
 use crate::baseline::{self, Design};
 use crate::clock::Clock;
@@ -15,12 +16,12 @@ use crate::features::{self, Encoder, FittedFeatures};
 use crate::fsx;
 use crate::nn::Architecture;
 use crate::nn::params::{self, Parameters};
-use crate::panel::Part;
+use crate::panel::{Part, Snapshots};
 use crate::seeds::Seeds;
-use crate::tensors::{Chosen, Examples, Resident};
+use crate::tensors::{Chosen, Examples, Resident, Targets};
 use crate::track::{JsonLines, TensorBoard};
 use crate::train::sink::{Sink, Tee};
-use crate::train::{self, EpochRecord, Feed, Job, Start, Stop, Trained};
+use crate::train::{self, EpochRecord, Feed, Job, Outlook, Reading, Start, Stop, Trained};
 
 /// Name of the logistic regression in all outputs.
 pub const LOGISTIC: &str = "logistic";
@@ -31,8 +32,8 @@ const PIECE_SNAPSHOTS: usize = 1 << 16;
 /// Of the budget, what the matrix of the logistic regression may take.
 const DESIGN_SHARE: u64 = 6;
 
-/// The risks of some snapshots.
-type Risks<'r> = &'r dyn Fn(&View, &Encoder, &[u32]) -> Vec<f64>;
+/// What a model says of some snapshots: encoder, snapshots, and which of them.
+type Forecasts<'r> = &'r dyn Fn(&Encoder, &Snapshots, &[u32]) -> Forecast;
 
 /// What all folds share.
 pub struct Session<'a> {
@@ -61,6 +62,7 @@ pub struct FoldResult {
 pub struct ModelResult {
     pub name: &'static str,
     pub scores: PartScores,
+    pub curves: CurveScores,
     pub seconds: f64,
     pub parameters: u64,
     /// Of networks only.
@@ -98,21 +100,27 @@ impl Session<'_> {
         kind: ModelKind,
         predictions: &mut Predictions,
     ) -> Result<ModelResult> {
-        let architecture = Architecture::new(kind, &self.config.models, fitted.features);
+        let (models, hazards) = (&self.config.models, self.config.hazards());
+        let architecture = Architecture::new(kind, models, fitted.features, hazards);
         let trained = self.train(fitted, &architecture)?;
-        let shift = train::prior_correction(&self.config.train);
+        let reading = Reading { hazards, shift: train::prior_correction(&self.config.train) };
         let device = &self.device.device;
-        let scores =
-            self.predict(fitted, (kind.name(), predictions), &|view, encoder, chosen| {
-                let examples = Examples { encoder, snapshots: view.snapshots, chosen };
+        let (scores, curves) =
+            self.predict(fitted, (kind.name(), predictions), &|encoder, snapshots, chosen| {
+                let targets = Targets::Window;
+                let examples = Examples { encoder, snapshots, chosen, targets };
                 let data = Resident::of(&examples, kind, device);
-                let found = train::log_odds(&trained.network, &data).into_iter();
-                found.map(|log_odds| train::risk(log_odds + shift)).collect()
+                let Outlook { log_odds, mut curves } =
+                    train::outlook(&trained.network, &data, reading);
+                let risks: Vec<f64> = log_odds.into_iter().map(train::risk).collect();
+                train::end_at(&mut curves, &risks);
+                Forecast { risks, curves }
             })?;
         let Trained { parameters, history, seconds, .. } = trained;
         Ok(ModelResult {
             name: kind.name(),
             scores,
+            curves,
             seconds,
             parameters: params::count(&parameters),
             network: Some(NetworkResult { architecture, parameters, history }),
@@ -126,9 +134,11 @@ impl Session<'_> {
                 let view = self.data.sample(fitted.fold);
                 let encoder = Encoder::new(fitted.features, view.panel)?;
                 let resident = |part: Part| {
-                    let chosen = view.fold.members(part);
                     let snapshots = view.snapshots;
-                    let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen };
+                    let hazards = architecture.hazards;
+                    let (chosen, targets) = parts::examples(snapshots, view.fold, part, hazards);
+                    let chosen = &chosen;
+                    let examples = Examples { encoder: &encoder, snapshots, chosen, targets };
                     Resident::of(&examples, kind, &self.device.device)
                 };
                 let (train, validation) = (resident(Part::Train), resident(Part::Validation));
@@ -138,7 +148,7 @@ impl Session<'_> {
             Customers::Parts { shards, division, .. } => {
                 let batch_rows = train::batch_rows(kind, &self.config.train);
                 let [train, validation] =
-                    FoldParts::count(shards, division, fitted.features, (kind, batch_rows))?;
+                    FoldParts::count(shards, division, fitted.features, (architecture, batch_rows))?;
                 let feeds = [Feed::Parts(&train), Feed::Parts(&validation)];
                 self.run_job(fitted, architecture, feeds)
             }
@@ -153,7 +163,6 @@ impl Session<'_> {
     ) -> Result<Trained> {
         let kind = architecture.kind;
         let name = &fitted.job_name(kind);
-        let (leavers, members) = self.train_counts(fitted);
         let seed_index = fitted.number.map_or(0, |number| u64::from(number) + 1);
         let identity = format!("{} {} {name}", self.config_sha256, self.data.facts.sha256);
         let job = Job {
@@ -161,7 +170,7 @@ impl Session<'_> {
             spec: &self.config.train,
             train,
             validation,
-            train_rate: leavers as f64 / members as f64,
+            train_rates: &self.train_rates(fitted),
             seeds: Seeds::new(self.config.seed).child(kind.name(), seed_index),
             device: &self.device.device,
             checkpoints: &self.folder.join("checkpoints").join(name),
@@ -181,13 +190,17 @@ impl Session<'_> {
         train::run(&job, &mut sinks, &mut Bar::new(name))
     }
 
-    /// Leavers and members of the fold's train part.
-    fn train_counts(&self, fitted: &Fitted) -> (u64, u64) {
+    /// Churn rate of the fold's train part, in the window or in each month of the horizon.
+    fn train_rates(&self, fitted: &Fitted) -> Vec<f64> {
+        if self.config.hazards() > 1 {
+            let view = self.data.sample(fitted.fold);
+            return view.snapshots.hazard_rates(&view.fold.members(Part::Train));
+        }
         let [(_, members, churned), ..] = match &self.data.customers {
             Customers::Whole { shard, folds } => folds[fitted.fold].counts(&shard.snapshots),
             Customers::Parts { .. } => self.data.facts.counts,
         };
-        (churned, members)
+        vec![churned as f64 / members as f64]
     }
 
     /// Predicts all customers, piece by piece.
@@ -195,9 +208,9 @@ impl Session<'_> {
         &self,
         fitted: &Fitted,
         (model, predictions): (&str, &mut Predictions),
-        risks: Risks,
-    ) -> Result<PartScores> {
-        let mut scores = PartScores::default();
+        forecasts: Forecasts,
+    ) -> Result<(PartScores, CurveScores)> {
+        let (mut scores, mut curves) = (PartScores::default(), CurveScores::default());
         self.data.each(fitted.fold, &mut |view| {
             let encoder = Encoder::new(fitted.features, view.panel)?;
             let parts = &view.fold.parts;
@@ -205,18 +218,27 @@ impl Session<'_> {
             let chosen: Vec<u32> = (0..parts.len() as u32).filter(is_asked).collect();
             let customers = &view.snapshots.customers;
             let mut rest = chosen.as_slice();
+            let mut has_curves = false;
             while !rest.is_empty() {
                 // A sequence model reads a customer once: no customer in two pieces.
                 let last = customers[rest[rest.len().min(PIECE_SNAPSHOTS) - 1] as usize];
                 let end = rest.partition_point(|&s| customers[s as usize] <= last);
                 let (piece, tail) = rest.split_at(end);
-                let found = risks(&view, &encoder, piece);
+                let found = forecasts(&encoder, view.snapshots, piece);
                 predictions.add(model, view, (piece, &found), &mut scores)?;
+                curves.add(view, piece, &found);
+                has_curves |= found.months() > 1;
                 rest = tail;
+            }
+            if has_curves {
+                curves.add_open(view, &|open| {
+                    let all: Vec<u32> = (0..open.len() as u32).collect();
+                    forecasts(&encoder, open, &all)
+                });
             }
             Ok(())
         })?;
-        Ok(scores)
+        Ok((scores, curves))
     }
 
     fn logistic(&self, fitted: &Fitted, predictions: &mut Predictions) -> Result<ModelResult> {
@@ -241,12 +263,15 @@ impl Session<'_> {
             let (train, validation) = (design(Part::Train)?, design(Part::Validation)?);
             baseline::fit(&train.view(), &validation.view())?
         };
-        let scores = self.predict(fitted, (LOGISTIC, predictions), &|view, encoder, chosen| {
-            model.risks(&features::design(encoder, view.snapshots, chosen).values)
-        })?;
+        let logistic = |encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]| {
+            let risks = model.risks(&features::design(encoder, snapshots, chosen).values);
+            Forecast { risks, curves: Vec::new() }
+        };
+        let (scores, curves) = self.predict(fitted, (LOGISTIC, predictions), &logistic)?;
         Ok(ModelResult {
             name: LOGISTIC,
             scores,
+            curves,
             seconds: (self.clock.elapsed() - start).as_secs_f64(),
             parameters: model.weights.len() as u64 + 1,
             network: None,

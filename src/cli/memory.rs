@@ -80,8 +80,13 @@ fn estimate(config: &Config, size: Size) -> Bytes {
         ModelKind::Gru | ModelKind::Hybrid => sequence,
     };
     let width = config.models.kinds.iter().map(width).max().unwrap_or(sequence);
+    // What a hazard head adds: a label a month, a target and a weight each.
+    let hazards = config.hazards() as u64 - 1;
     // A panel's row beside its cells: a snapshot of ten bytes, and a share of the attributes.
-    Bytes { panel: months * (4 * measures + 14), encoded: months * 4 * width }
+    Bytes {
+        panel: months * (4 * measures + 14 + hazards),
+        encoded: months * 4 * (width + 2 * hazards),
+    }
 }
 
 #[cfg(test)]

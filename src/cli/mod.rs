@@ -7,6 +7,7 @@ mod args;
 mod bench;
 pub mod config;
 mod context;
+mod curves;
 mod data;
 mod fold;
 mod memory;

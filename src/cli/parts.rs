@@ -3,8 +3,9 @@
 use crate::config::ModelKind;
 use crate::error::Result;
 use crate::features::{Encoder, FittedFeatures};
-use crate::panel::{Division, Part, Shards};
-use crate::tensors::{Examples, Prepared, count_batches};
+use crate::nn::Architecture;
+use crate::panel::{Division, Fold, HazardExamples, Part, Shards, Snapshots};
+use crate::tensors::{Examples, Prepared, Targets, count_batches};
 use crate::train::{PartSize, Parts};
 
 /// One part (train or validation) of every partition.
@@ -14,7 +15,22 @@ pub struct FoldParts<'a> {
     features: &'a FittedFeatures,
     kind: ModelKind,
     part: Part,
+    hazards: usize,
     sizes: Vec<PartSize>,
+}
+
+/// The snapshots with which a network trains or validates, and what it learns of them.
+pub fn examples(
+    snapshots: &Snapshots,
+    fold: &Fold,
+    part: Part,
+    hazards: usize,
+) -> (Vec<u32>, Targets) {
+    if part == Part::Train && hazards > 1 {
+        let HazardExamples { chosen, complete_to } = HazardExamples::of(snapshots, fold);
+        return (chosen, Targets::Hazards { complete_to });
+    }
+    (fold.members(part), Targets::Window)
 }
 
 impl<'a> FoldParts<'a> {
@@ -23,15 +39,18 @@ impl<'a> FoldParts<'a> {
         shards: &'a Shards,
         division: &'a Division,
         features: &'a FittedFeatures,
-        (kind, batch_rows): (ModelKind, usize),
+        (architecture, batch_rows): (&Architecture, usize),
     ) -> Result<[Self; 2]> {
-        let of = |part| FoldParts { shards, division, features, kind, part, sizes: Vec::new() };
+        let Architecture { kind, hazards, .. } = *architecture;
+        let of = |part| {
+            FoldParts { shards, division, features, kind, part, hazards, sizes: Vec::new() }
+        };
         let mut parts = [of(Part::Train), of(Part::Validation)];
         for at in 0..shards.count() {
             let shard = shards.load(at)?;
             let fold = division.fold(&shard.snapshots);
             for part in &mut parts {
-                let chosen = fold.members(part.part);
+                let (chosen, _) = examples(&shard.snapshots, &fold, part.part, hazards);
                 let batches = match chosen.len() {
                     0 => 0,
                     _ => {
@@ -53,9 +72,11 @@ impl Parts for FoldParts<'_> {
 
     fn prepare(&self, part: usize) -> Result<Prepared> {
         let shard = self.shards.load(part)?;
-        let chosen = self.division.fold(&shard.snapshots).members(self.part);
+        let snapshots = &shard.snapshots;
+        let fold = self.division.fold(snapshots);
+        let (chosen, targets) = examples(snapshots, &fold, self.part, self.hazards);
         let encoder = Encoder::new(self.features, &shard.panel)?;
-        let examples = Examples { encoder: &encoder, snapshots: &shard.snapshots, chosen: &chosen };
+        let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen, targets };
         Ok(Prepared::encode(&examples, self.kind))
     }
 }

@@ -71,7 +71,7 @@ fn score_all(bundle: &Path, data: &Path, output: &Path) -> Result<()> {
     let cpu = tensors::choose(tensors::Want::Cpu)?;
     let bundle = bundle::load(bundle, &cpu.device)?;
     let inputs = Inputs::under(data, &bundle.model.intake)?;
-    let scores = score::score(&bundle, &inputs, None)?;
+    let scores = score::score(&bundle, &inputs, None, score::Detail::Risk)?;
     score::write(scores, &bundle.manifest.bundle_id, output)
 }
 

@@ -5,6 +5,7 @@ use super::output;
 use crate::bundle;
 use crate::error::Result;
 use crate::panel::Inputs;
+use crate::score::Detail;
 use crate::{score, tensors};
 
 pub fn run(args: &ScoreArgs) -> Result<()> {
@@ -15,7 +16,8 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         [folder] if folder.is_dir() => Inputs::under(folder, intake)?,
         files => Inputs::matched(files, intake)?,
     };
-    let scores = score::score(&bundle, &inputs, args.as_of)?;
+    let detail = if args.curve { Detail::Curve } else { Detail::Risk };
+    let scores = score::score(&bundle, &inputs, args.as_of, detail)?;
     let (rows, gone, as_of) = (scores.rows.len(), scores.gone, scores.as_of);
     score::write(scores, &bundle.manifest.bundle_id, &args.output)?;
     let when = as_of.map_or(String::new(), |month| format!(" at the end of {month}"));

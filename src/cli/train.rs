@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::args::TrainArgs;
 use super::context::{Context, catch_signals};
+use super::curves::CurveScores;
 use super::data::{self, Data};
 use super::fold::{FoldResult, ModelResult, NetworkResult, Session};
 use super::predictions::{Predictions, Scores, View};
@@ -29,7 +30,8 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let resolved = args.config.load_with(&device.collect::<Vec<_>>())?;
     let start = if args.resume { Start::Resume } else { Start::Fresh };
     let run = train(&resolved, args.out.as_deref(), start, &context.clock)?;
-    output::print(&format!("{}\nrun      {}\n", run.metrics.table("test"), run.folder.display()))?;
+    let (table, curves) = (run.metrics.table("test"), run.metrics.curve_lines());
+    output::print(&format!("{table}{curves}\nrun      {}\n", run.folder.display()))?;
     output::print(&format!("bundle   {}/bundle ({})", run.folder.display(), run.bundle_id))
 }
 
@@ -80,7 +82,8 @@ pub fn train(
         clock,
         hparams: &hparams,
     };
-    let mut predictions = Predictions::begin(&folder.path.join("predictions.parquet"))?;
+    let path = folder.path.join("predictions.parquet");
+    let mut predictions = Predictions::begin(&path, resolved.config.hazards())?;
     let folds = train_folds(&session, &mut predictions)?;
     write_config()?;
     predictions.publish()?;
@@ -139,6 +142,7 @@ fn evaluate(resolved: &Resolved, folds: &[FoldResult]) -> RunMetrics {
         let all = || folds.iter().map(|fold| &fold.models[at]);
         entry.training_seconds = Some(all().map(|m| m.seconds).sum());
         entry.parameters = Some(model.parameters);
+        entry.curve = CurveScores::metrics(all().map(|m| &m.curves));
         let epochs: Vec<f64> =
             all().filter_map(|m| m.network.as_ref()).map(|n| n.history.len() as f64).collect();
         entry.epochs =

@@ -12,7 +12,7 @@ pub mod validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use model::{EvalSpec, FeatureSpec, GruSpec, MlpSpec, ModelKind, Models, TrainSpec};
+pub use model::{EvalSpec, FeatureSpec, GruSpec, Head, MlpSpec, ModelKind, Models, TrainSpec};
 pub use resolve::{Origin, Overrides, Resolved, load};
 pub use schema::{
     Absent, Aggregation, Check, CheckRule, ColumnSpec, ColumnType, DataSpec, EventMeasure, Format,
@@ -48,6 +48,16 @@ pub struct Config {
     pub train: TrainSpec,
     #[serde(default)]
     pub eval: EvalSpec,
+}
+
+impl Config {
+    /// Months whose hazards the networks predict; with 1 they predict the risk of the window.
+    pub fn hazards(&self) -> usize {
+        match self.models.head {
+            Head::Hazard => self.label.horizon() as usize,
+            Head::Window => 1,
+        }
+    }
 }
 
 /// The JSON Schema of [`Config`], for editors.

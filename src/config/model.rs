@@ -77,14 +77,27 @@ pub struct Models {
     /// The networks to train. A logistic regression is always trained beside them.
     #[serde(rename = "use")]
     pub kinds: Vec<ModelKind>,
+    /// What the networks predict where `label.horizon` is above 1.
+    pub head: Head,
     pub mlp: MlpSpec,
     pub gru: GruSpec,
+}
+
+/// What a network predicts of a window of several months.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// The hazard of each month, which gives the whole risk curve.
+    Hazard,
+    /// The risk of the window alone.
+    Window,
 }
 
 impl Default for Models {
     fn default() -> Self {
         Self {
             kinds: vec![ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid],
+            head: Head::Hazard,
             mlp: MlpSpec::default(),
             gru: GruSpec::default(),
         }

@@ -3,6 +3,8 @@
 pub mod curves;
 pub mod metrics;
 pub mod results;
+pub mod survival;
 
 pub use metrics::{Metrics, metrics};
 pub use results::{FoldMetrics, ModelMetrics, RunMetrics};
+pub use survival::{CurveMetrics, Curves, curve_metrics, months_expected};

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Metrics;
+use super::survival::CurveMetrics;
 
 /// The order in which tables name the models; others follow by name.
 const MODEL_ORDER: [&str; 4] = ["mlp", "gru", "hybrid", "logistic"];
@@ -44,6 +45,9 @@ pub struct ModelMetrics {
     /// One entry per fold; empty where there is only one split of the data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folds: Vec<FoldMetrics>,
+    /// Of the risk curves of the test part, all folds together; only with a hazard head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curve: Option<CurveMetrics>,
     /// Wall time of training, all folds together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
@@ -89,6 +93,25 @@ impl RunMetrics {
             }
         }
         align(&lines)
+    }
+}
+
+impl RunMetrics {
+    /// A line for each model that has risk curves, in one text.
+    pub fn curve_lines(&self) -> String {
+        let line = |name: &str| {
+            let curve = self.models[name].curve.as_ref()?;
+            let auroc = curve.auroc.map_or("-".into(), |auroc| format!("{auroc:.4}"));
+            Some(format!(
+                "{name}, risk curve over {} months: integrated Brier {:.5} (Kaplan-Meier {:.5}), \
+                 AUROC {auroc}, calibration error of a month at most {:.4}\n",
+                curve.months.len(),
+                curve.integrated_brier,
+                curve.integrated_brier_kaplan_meier,
+                curve.calibration_error_max,
+            ))
+        };
+        self.names().into_iter().filter_map(line).collect()
     }
 }
 

@@ -89,11 +89,11 @@ impl GruNet {
     pub fn new(architecture: &Architecture, device: &Device) -> Self {
         GruNet {
             stack: GruStack::new(architecture, device),
-            head: LinearConfig::new(architecture.gru.hidden, 1).init(device),
+            head: LinearConfig::new(architecture.gru.hidden, architecture.hazards).init(device),
         }
     }
 
-    /// Log-odds `[B, T, 1]`.
+    /// Log-odds `[B, T, K]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let months = batch.months.clone().expect("sequence batches hold months");
         let states = self.stack.forward(months, &mut Draws::new(batch.noise));
@@ -122,11 +122,11 @@ impl HybridNet {
             from_state: LinearConfig::new(gru.hidden, mlp.width).init(device),
             from_static: LinearConfig::new(mlp.width, mlp.width).with_bias(false).init(device),
             dropout: mlp.dropout,
-            head: LinearConfig::new(mlp.width, 1).init(device),
+            head: LinearConfig::new(mlp.width, architecture.hazards).init(device),
         }
     }
 
-    /// Log-odds `[B, T, 1]`.
+    /// Log-odds `[B, T, K]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let months = batch.months.clone().expect("sequence batches hold months");
         let mut draws = Draws::new(batch.noise);

@@ -19,17 +19,17 @@ impl MlpNet {
     pub fn new(architecture: &Architecture, device: &Device) -> Self {
         MlpNet {
             trunk: Trunk::new(architecture, device),
-            head: LinearConfig::new(architecture.mlp.width, 1).init(device),
+            head: LinearConfig::new(architecture.mlp.width, architecture.hazards).init(device),
         }
     }
 
-    /// Log-odds `[B, 1, 1]`.
+    /// Log-odds `[B, 1, K]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let hidden = self.trunk.forward(
             batch.numbers.clone(),
             batch.codes.clone(),
             &mut Draws::new(batch.noise),
         );
-        dense(&self.head, hidden, Activation::None).unsqueeze_dim(2)
+        dense(&self.head, hidden, Activation::None).unsqueeze_dim(1)
     }
 }

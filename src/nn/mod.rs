@@ -1,7 +1,8 @@
 //! The networks: an MLP over attributes, a GRU over months, and both joined.
 //!
-//! All of them map a [`Batch`](crate::tensors::Batch) to log-odds `[B, T, 1]`: at each of the T
-//! months of each of the B customers (T = 1 for the MLP, whose rows are snapshots).
+//! All of them map a [`Batch`](crate::tensors::Batch) to log-odds `[B, T, K]`: at each of the T
+//! months of each of the B customers (T = 1 for the MLP, whose rows are snapshots), of churn in the
+//! window (K = 1) or of the hazards of the K months of the horizon.
 
 mod blocks;
 mod gru;
@@ -35,10 +36,23 @@ pub struct Architecture {
     pub categories: Vec<usize>,
     /// Numbers per month.
     pub months: usize,
+    /// Months of the horizon whose hazards are predicted; 1 = the window.
+    #[serde(default = "one")]
+    pub hazards: usize,
+}
+
+/// Networks from before there were hazards predict the window.
+fn one() -> usize {
+    1
 }
 
 impl Architecture {
-    pub fn new(kind: ModelKind, models: &Models, features: &FittedFeatures) -> Self {
+    pub fn new(
+        kind: ModelKind,
+        models: &Models,
+        features: &FittedFeatures,
+        hazards: usize,
+    ) -> Self {
         let numbers = match kind {
             ModelKind::Mlp => {
                 features.static_width() + features.month_width() + features.window_width()
@@ -52,6 +66,7 @@ impl Architecture {
             numbers,
             categories: features.category_codes(),
             months: features.month_width(),
+            hazards,
         }
     }
 
@@ -76,7 +91,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// Log-odds `[B, T, 1]`.
+    /// Log-odds `[B, T, K]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         match self {
             Network::Mlp(net) => net.forward(batch),

@@ -28,6 +28,26 @@ pub struct Snapshots {
     pub hazards: Vec<i8>,
     /// Part as written in the snapshot table, if it has one.
     pub declared_parts: Vec<String>,
+    /// Windows that the panel's end cuts off, ordered by customer, then month. They are no
+    /// snapshots, but what was seen of them can judge a risk curve.
+    pub open: Vec<OpenWindow>,
+}
+
+/// What is known of a window: the months that were seen, to the churn or to the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowUp {
+    /// From 1. With a churn, it fell in the last of them; without, the customer stayed for all.
+    pub months: u16,
+    pub churned: bool,
+}
+
+/// A (customer, as-of month) pair whose window is seen in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenWindow {
+    pub customer: u32,
+    /// Calendar index of the as-of month.
+    pub month: u16,
+    pub follow_up: FollowUp,
 }
 
 impl Snapshots {
@@ -51,6 +71,31 @@ impl Snapshots {
         let customer = self.customers[snapshot] as usize;
         let since = self.months[snapshot].checked_sub(panel.starts[customer]);
         (customer, since.expect("a snapshot lies in its customer's history") as usize)
+    }
+
+    /// The label of a snapshot by month of its horizon, see [`Snapshots::hazards`].
+    pub fn hazards_of(&self, snapshot: usize) -> &[i8] {
+        &self.hazards[snapshot * self.horizon..][..self.horizon]
+    }
+
+    /// Share that churned in each month of the horizon among those of the `chosen` who were still
+    /// there. Half a churn and half a stay are added, so that no month has a rate of 0 or 1.
+    pub fn hazard_rates(&self, chosen: &[u32]) -> Vec<f64> {
+        let rate = |month: usize| {
+            let labels = chosen.iter().map(|&s| self.hazards_of(s as usize)[month]);
+            let (mut churned, mut at_risk) = (0.5, 1.0);
+            for hazard in labels.filter(|&hazard| hazard >= 0) {
+                churned += f64::from(hazard);
+                at_risk += 1.0;
+            }
+            churned / at_risk
+        };
+        (0..self.horizon).map(rate).collect()
+    }
+
+    pub fn follow_up(&self, snapshot: usize) -> FollowUp {
+        let seen = self.hazards_of(snapshot).iter().filter(|&&hazard| hazard >= 0).count();
+        FollowUp { months: seen as u16, churned: self.churned[snapshot] }
     }
 
     fn push(&mut self, customer: usize, month: usize, churned_in: Option<usize>) {
@@ -203,14 +248,24 @@ fn by_event(panel: &Panel, churn: &[Option<i32>], gap: usize, horizon: usize) ->
     let months = panel.calendar.months as usize;
     for (customer, churn) in churn.iter().enumerate() {
         let start = panel.starts[customer] as usize;
-        for month in start..months.saturating_sub(gap + horizon) {
+        for month in start..months.saturating_sub(gap + 1) {
             // Gone by the as-of month, or in the gap: no longer a customer when the window opens.
             let ahead = churn.map(|churn| churn - (month + gap + 1) as i32);
             if ahead.is_some_and(|ahead| ahead < 0) {
                 break;
             }
-            let churned_in = ahead.map(|ahead| ahead as usize).filter(|&k| k < horizon);
-            snapshots.push(customer, month, churned_in);
+            let seen = (months - 1 - gap - month).min(horizon);
+            let churned_in = ahead.map(|ahead| ahead as usize).filter(|&k| k < seen);
+            if seen == horizon {
+                snapshots.push(customer, month, churned_in);
+                continue;
+            }
+            let months = churned_in.map_or(seen, |k| k + 1) as u16;
+            snapshots.open.push(OpenWindow {
+                customer: customer as u32,
+                month: month as u16,
+                follow_up: FollowUp { months, churned: churned_in.is_some() },
+            });
         }
     }
     snapshots
@@ -383,6 +438,28 @@ mod tests {
         assert_eq!(leaves.months, [1, 2, 3]);
         assert_eq!(leaves.churned, [false, true, true]);
         assert_eq!(leaves.hazards, [0, 0, 0, 1, 1, -1]);
+        let seen = |months, churned| FollowUp { months, churned };
+        let follow_ups: Vec<FollowUp> = (0..3).map(|s| leaves.follow_up(s)).collect();
+        assert_eq!(follow_ups, [seen(2, false), seen(2, true), seen(1, true)]);
+    }
+
+    #[test]
+    fn windows_that_the_panel_cuts_off() {
+        // Eight months from 0, horizon 3, no gap: of the windows after months 5 and 6 two months
+        // and one are seen, of that after month 7 none.
+        let panel = panel(&[1.0; 8], 0);
+        let open = |churn| {
+            let snapshots = by_event(&panel, &[churn], 0, 3);
+            assert_eq!(snapshots.months.last(), Some(&4), "the last whole window");
+            let of = |o: &OpenWindow| (o.month, o.follow_up.months, o.follow_up.churned);
+            snapshots.open.iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(open(None), [(5, 2, false), (6, 1, false)]);
+        assert_eq!(open(Some(7)), [(5, 2, true), (6, 1, true)]);
+        assert_eq!(open(Some(6)), [(5, 1, true)]);
+        // A date beyond the panel is not seen yet.
+        assert_eq!(open(Some(9)), [(5, 2, false), (6, 1, false)]);
+        assert!(by_event(&panel, &[None], 0, 1).open.is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::attributes::{AttributeCells, AttributeColumn, AttributeTable};
-use super::{BuildReport, Calendar, Panel, Shard, Snapshots};
+use super::{BuildReport, Calendar, FollowUp, OpenWindow, Panel, Shard, Snapshots};
 use crate::clock::Month;
 use crate::error::Result;
 use crate::fsx::Scratch;
@@ -40,7 +40,30 @@ pub fn write(shard: &Shard, scratch: &Scratch, name: &str) -> Result<()> {
     out.numbers(&snapshots.months)?;
     out.numbers(&snapshots.churned.iter().map(|&churned| u8::from(churned)).collect::<Vec<_>>())?;
     out.numbers(&snapshots.hazards)?;
+    write_open(&mut out, &snapshots.open)?;
     out.finish()
+}
+
+fn write_open<W: std::io::Write>(out: &mut Packer<W>, open: &[OpenWindow]) -> Result<()> {
+    out.numbers(&open.iter().map(|o| o.customer).collect::<Vec<_>>())?;
+    out.numbers(&open.iter().map(|o| o.month).collect::<Vec<_>>())?;
+    out.numbers(&open.iter().map(|o| o.follow_up.months).collect::<Vec<_>>())?;
+    out.numbers(&open.iter().map(|o| u8::from(o.follow_up.churned)).collect::<Vec<_>>())
+}
+
+fn read_open(input: &mut Unpacker) -> Result<Vec<OpenWindow>> {
+    let customers: Vec<u32> = input.numbers()?;
+    let (months, seen): (Vec<u16>, Vec<u16>) = (input.numbers()?, input.numbers()?);
+    let churned: Vec<u8> = input.numbers()?;
+    if [months.len(), seen.len(), churned.len()] != [customers.len(); 3] {
+        return Err(input.corrupt());
+    }
+    let open = |(at, &customer): (usize, &u32)| OpenWindow {
+        customer,
+        month: months[at],
+        follow_up: FollowUp { months: seen[at], churned: churned[at] != 0 },
+    };
+    Ok(customers.iter().enumerate().map(open).collect())
 }
 
 fn write_cells<W: std::io::Write>(out: &mut Packer<W>, cells: &AttributeCells) -> Result<()> {
@@ -139,11 +162,13 @@ fn read_snapshots(input: &mut Unpacker) -> Result<Snapshots> {
     let churned: Vec<u8> = input.numbers()?;
     let churned: Vec<bool> = churned.into_iter().map(|churned| churned != 0).collect();
     let hazards: Vec<i8> = input.numbers()?;
+    let open = read_open(input)?;
     let count = customers.len();
     if months.len() != count || churned.len() != count || hazards.len() != count * horizon {
         return Err(input.corrupt());
     }
-    Ok(Snapshots { customers, months, churned, horizon, hazards, declared_parts: Vec::new() })
+    let declared_parts = Vec::new();
+    Ok(Snapshots { customers, months, churned, horizon, hazards, declared_parts, open })
 }
 
 fn names(input: &mut Unpacker) -> Result<Vec<String>> {

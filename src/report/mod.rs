@@ -9,6 +9,7 @@ mod headline;
 mod html;
 mod plot;
 mod ranking;
+mod survival;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -80,6 +81,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         html::section("models", "The models", &tables::models(input.metrics, &cast)),
         html::section("ranking", "Who is contacted first", &ranking::figures(input, &cast)?),
         html::section("calibration", "Are the risks right", &figures::calibration(input, &cast)?),
+        survival::section(input.metrics, &cast)?,
         html::section("training", "Training", &figures::training(input.training, &cast)?),
         html::section("data", "The data", &tables::data(input.data_summary)),
         html::section("quality", "Data checks", &tables::quality(input.quality)),

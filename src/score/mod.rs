@@ -3,13 +3,17 @@
 //! Customers are hashed into partitions and one partition is in memory at a time, so that the
 //! input need not be sorted and memory does not grow with it. What stays are ids and risks.
 
+mod curve;
+
 use std::path::Path;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Outlook};
 use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::panel::{self, Extent, Inputs, Intake, Panel, Snapshots};
 use crate::source::write::{OutColumn, write_table};
+
+pub use curve::curve_columns;
 
 /// Bytes of panel and tensors that a partition may take, by estimate.
 const PARTITION_BYTES_MAX: u64 = 512 << 20;
@@ -22,6 +26,16 @@ const EXPANSION: u64 = 16;
 pub struct Scored {
     pub customer_id: String,
     pub risk: f64,
+    /// Risk up to each month of the horizon, where it was asked for.
+    pub curve: Vec<f64>,
+}
+
+/// What to say of each customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    Risk,
+    /// The risk and its course; only bundles with a hazard head know it.
+    Curve,
 }
 
 /// All customers, highest risk first.
@@ -30,14 +44,24 @@ pub struct Scores {
     /// None without dated sources.
     pub as_of: Option<Month>,
     pub rows: Vec<Scored>,
+    /// Length of each curve; 0 where there is none.
+    pub months: usize,
     /// Customers who had left by then, as far as the input tells; they are not scored.
     pub gone: usize,
 }
 
 /// Scores all customers of the inputs at the end of `as_of`, or of the last month with data.
-pub fn score(bundle: &Bundle, inputs: &Inputs, as_of: Option<Month>) -> Result<Scores> {
+///
+/// # Errors
+/// [`Kind::Usage`] for a curve that the bundle does not know.
+pub fn score(
+    bundle: &Bundle,
+    inputs: &Inputs,
+    as_of: Option<Month>,
+    detail: Detail,
+) -> Result<Scores> {
     let partitions = (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX).max(1);
-    score_in_partitions(bundle, inputs, as_of, partitions)
+    score_in_partitions(bundle, inputs, as_of, (detail, partitions))
 }
 
 /// Like [`score`], in a given number of partitions; the numbers are the same for any.
@@ -45,8 +69,12 @@ pub fn score_in_partitions(
     bundle: &Bundle,
     inputs: &Inputs,
     as_of: Option<Month>,
-    partitions: u64,
+    (detail, partitions): (Detail, u64),
 ) -> Result<Scores> {
+    let months = match detail {
+        Detail::Risk => 0,
+        Detail::Curve => curve_months(bundle)?,
+    };
     let intake = &bundle.model.intake;
     let dated = intake.sources.iter().any(|s| s.time.is_some());
     if as_of.is_some() && !dated {
@@ -64,12 +92,13 @@ pub fn score_in_partitions(
         gone += panel.customers.len() - chosen.len();
         let index = panel.calendar.months as usize - 1;
         let snapshots = Snapshots::unlabelled(chosen.iter().map(|&customer| (customer, index)));
-        let risks = bundle.scorer.risks(&panel, &snapshots)?;
-        let scored = |(&customer, risk): (&usize, f64)| Scored {
+        let Outlook { risks, curves } = bundle.scorer.outlook(&panel, &snapshots)?;
+        let scored = |(row, (&customer, risk)): (usize, (&usize, f64))| Scored {
             customer_id: panel.customers[customer].clone(),
             risk,
+            curve: curves.iter().skip(row * months).take(months).copied().collect(),
         };
-        rows.extend(chosen.iter().zip(risks).map(scored));
+        rows.extend(chosen.iter().zip(risks).enumerate().map(scored));
     }
     if rows.is_empty() {
         return Err(Kind::Data
@@ -77,7 +106,16 @@ pub fn score_in_partitions(
             .hint("are the files empty, or does the data begin after the as-of month?"));
     }
     rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id)));
-    Ok(Scores { as_of: last, rows, gone })
+    Ok(Scores { as_of: last, rows, months, gone })
+}
+
+fn curve_months(bundle: &Bundle) -> Result<usize> {
+    match bundle.model.architecture.hazards {
+        0 | 1 => Err(Kind::Usage
+            .msg("this bundle knows the risk of the whole window only, not its course")
+            .hint("leave out --curve, or train with label.horizon above 1 and a hazard head")),
+        months => Ok(months),
+    }
 }
 
 /// The month asked for, or the last one with data. After that one every customer would look silent.
@@ -100,19 +138,21 @@ fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Option<Pan
     }
 }
 
-/// Writes scores as CSV or Parquet: customer_id, as_of, risk, rank (1 = highest risk), bundle_id.
+/// Writes scores as CSV or Parquet: customer_id, as_of, risk, rank (1 = highest risk), bundle_id,
+/// and the columns of [`curve_columns`] where curves were asked for.
 pub fn write(scores: Scores, bundle_id: &str, output: &Path) -> Result<()> {
     let rows = scores.rows.len();
     let as_of = scores.as_of.map(|month| month.to_string());
+    let curves: Vec<f64> = scores.rows.iter().flat_map(|row| &row.curve).copied().collect();
     let (ids, risks) = scores.rows.into_iter().map(|row| (row.customer_id, row.risk)).unzip();
-    write_table(
-        output,
-        vec![
-            ("customer_id", OutColumn::Text(ids)),
-            ("as_of", OutColumn::MaybeText(vec![as_of; rows])),
-            ("risk", OutColumn::Number(risks)),
-            ("rank", OutColumn::Integer((1..=rows as i64).collect())),
-            ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
-        ],
-    )
+    let mut columns = vec![
+        ("customer_id", OutColumn::Text(ids)),
+        ("as_of", OutColumn::MaybeText(vec![as_of; rows])),
+        ("risk", OutColumn::Number(risks)),
+        ("rank", OutColumn::Integer((1..=rows as i64).collect())),
+        ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
+    ];
+    let curves = curve_columns(&curves, rows, scores.months);
+    columns.extend(curves.iter().map(|(name, cells)| (name.as_str(), cells.clone())));
+    write_table(output, columns)
 }

@@ -5,5 +5,5 @@ mod prepare;
 mod resident;
 
 pub use device::{Chosen, Want, choose};
-pub use prepare::{Examples, Prepared, count_batches};
+pub use prepare::{Examples, Prepared, Targets, count_batches};
 pub use resident::{Batch, Bucket, Resident};

@@ -21,6 +21,50 @@ pub struct Examples<'a> {
     pub snapshots: &'a Snapshots,
     /// Rising snapshot numbers.
     pub chosen: &'a [u32],
+    pub targets: Targets,
+}
+
+/// What an example's targets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// One: whether churn falls in the window.
+    Window,
+    /// One for each month of the horizon: whether churn falls in it, given that the customer was
+    /// still there. Months without an answer weigh nothing: those after a churn, and those that
+    /// were not known yet, one for each month that the as-of month lies behind `complete_to`
+    /// (calendar index).
+    Hazards { complete_to: u16 },
+}
+
+impl Targets {
+    /// Targets of one example.
+    fn width(self, snapshots: &Snapshots) -> usize {
+        match self {
+            Targets::Window => 1,
+            Targets::Hazards { .. } => snapshots.horizon,
+        }
+    }
+
+    /// Fills the targets and weights of one example.
+    fn fill(self, snapshots: &Snapshots, snapshot: u32, out: (&mut [f32], &mut [f32])) {
+        let (targets, weights) = out;
+        let snapshot = snapshot as usize;
+        match self {
+            Targets::Window => {
+                targets.fill(f32::from(u8::from(snapshots.churned[snapshot])));
+                weights.fill(1.0);
+            }
+            Targets::Hazards { complete_to } => {
+                let unknown = snapshots.months[snapshot].saturating_sub(complete_to) as usize;
+                let known = snapshots.horizon.saturating_sub(unknown);
+                let hazards = snapshots.hazards_of(snapshot).iter().take(known);
+                for ((hazard, target), weight) in hazards.zip(targets).zip(weights) {
+                    *target = f32::from(u8::from(*hazard == 1));
+                    *weight = f32::from(u8::from(*hazard >= 0));
+                }
+            }
+        }
+    }
 }
 
 /// Rows of equal length, row-major on the host.
@@ -34,7 +78,7 @@ pub(super) struct HostBucket {
     pub codes: Vec<i32>,
     /// `[rows, months, F]`; None for the MLP.
     pub sequence: Option<Vec<f32>>,
-    /// `[rows, months]`, both.
+    /// `[rows, months, K]`, both.
     pub targets: Vec<f32>,
     pub weights: Vec<f32>,
     /// Where each example lies: (row, month, snapshot number).
@@ -155,8 +199,12 @@ fn customer_buckets<'a>(
 }
 
 fn snapshot_bucket(examples: &Examples, chosen: &[u32]) -> HostBucket {
-    let Examples { encoder, snapshots, .. } = *examples;
+    let Examples { encoder, snapshots, targets: kind, .. } = *examples;
     let rows = chosen.len();
+    let width = kind.width(snapshots);
+    let (mut targets, mut weights) = (vec![0.0f32; rows * width], vec![0.0f32; rows * width]);
+    let pairs = targets.chunks_exact_mut(width).zip(weights.chunks_exact_mut(width));
+    pairs.zip(chosen).for_each(|(out, &s)| kind.fill(snapshots, s, out));
     let customers = chosen.iter().map(|&s| snapshots.customers[s as usize] as usize);
     HostBucket {
         rows,
@@ -164,14 +212,14 @@ fn snapshot_bucket(examples: &Examples, chosen: &[u32]) -> HostBucket {
         numbers: snapshots_block(encoder, snapshots, chosen).values,
         codes: codes(encoder, customers),
         sequence: None,
-        targets: chosen.iter().map(|&s| truth(snapshots, s)).collect(),
-        weights: vec![1.0; rows],
+        targets,
+        weights,
         places: chosen.iter().enumerate().map(|(row, &s)| (row as u32, 0, s)).collect(),
     }
 }
 
 fn customer_bucket(examples: &Examples, members: &[&[u32]], length: usize) -> HostBucket {
-    let Examples { encoder, snapshots, .. } = *examples;
+    let Examples { encoder, snapshots, targets: kind, .. } = *examples;
     let (panel, rows) = (encoder.panel(), members.len());
     let customer = |group: &&[u32]| snapshots.customers[group[0] as usize] as usize;
     let width = encoder.fitted().month_width();
@@ -185,14 +233,16 @@ fn customer_bucket(examples: &Examples, members: &[&[u32]], length: usize) -> Ho
     let mut numbers = vec![0.0f32; rows * fixed_width];
     let pieces = numbers.par_chunks_mut(fixed_width.max(1)).zip(members);
     pieces.for_each(|(out, group)| encoder.fixed(customer(group), out));
-    let mut targets = vec![0.0f32; rows * length];
-    let mut weights = vec![0.0f32; rows * length];
+    let wide = kind.width(snapshots);
+    let mut targets = vec![0.0f32; rows * length * wide];
+    let mut weights = vec![0.0f32; rows * length * wide];
     let mut places = Vec::with_capacity(members.iter().map(|group| group.len()).sum());
     for (row, group) in members.iter().enumerate() {
         for &snapshot in *group {
             let month = snapshots.place(panel, snapshot as usize).1;
-            targets[row * length + month] = truth(snapshots, snapshot);
-            weights[row * length + month] = 1.0;
+            let at = (row * length + month) * wide;
+            let out = (&mut targets[at..at + wide], &mut weights[at..at + wide]);
+            kind.fill(snapshots, snapshot, out);
             places.push((row as u32, month as u32, snapshot));
         }
     }
@@ -217,8 +267,4 @@ fn codes(encoder: &Encoder, customers: impl Iterator<Item = usize>) -> Vec<i32> 
         codes.extend(row.iter().map(|&code| code as i32));
     }
     codes
-}
-
-fn truth(snapshots: &Snapshots, snapshot: u32) -> f32 {
-    f32::from(u8::from(snapshots.churned[snapshot as usize]))
 }

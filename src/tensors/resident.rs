@@ -15,9 +15,9 @@ pub struct Batch {
     pub codes: Option<Tensor<2, Int>>,
     /// `[B, T, F]`; None for the MLP.
     pub months: Option<Tensor<3>>,
-    /// `[B, T, 1]`: 1 = churned.
+    /// `[B, T, K]`: 1 = churned, in the window (K = 1) or in each month of the horizon.
     pub targets: Tensor<3>,
-    /// `[B, T, 1]`: 1 where there is a label, 0 elsewhere.
+    /// `[B, T, K]`: 1 where there is a label, 0 elsewhere.
     pub weights: Tensor<3>,
     /// Seed of the dropout masks; None outside of training.
     pub noise: Option<u64>,
@@ -131,6 +131,7 @@ impl Bucket {
         let HostBucket { rows, months, numbers, codes, sequence, .. } = host;
         let width = |values: usize| values.checked_div(rows * months).unwrap_or(0);
         let columns = codes.len().checked_div(rows).unwrap_or(0);
+        let targets = width(host.targets.len());
         let whole = Batch {
             noise: None,
             numbers: upload_numbers(numbers, rows, device),
@@ -140,8 +141,8 @@ impl Bucket {
                 let width = width(values.len());
                 upload(values, [rows, months, width], device)
             }),
-            targets: upload(host.targets, [rows, months, 1], device),
-            weights: upload(host.weights, [rows, months, 1], device),
+            targets: upload(host.targets, [rows, months, targets], device),
+            weights: upload(host.weights, [rows, months, targets], device),
         };
         Bucket { whole, rows, months, places: host.places }
     }

@@ -81,6 +81,7 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
                 numbers: 0,
                 categories: Vec::new(),
                 months: inputs,
+                hazards: 1,
             };
             let network: Network = architecture.init(&seeds, &device);
             time(network, &batch, case, &chosen, clock, |network, batch| network.forward(batch))

@@ -14,7 +14,7 @@ pub mod sink;
 
 pub use feed::{Feed, PartSize, Parts};
 pub use loss::{log_loss, prior_correction};
-pub use predict::{log_odds, risk};
+pub use predict::{Outlook, Reading, end_at, log_odds, outlook, risk};
 pub use run::{EpochRecord, Job, Progress, Start, Step, Trained, batch_rows, run};
 pub use sink::Sink;
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{self, Generation, State};
 use super::feed::{BatchRows, Feed, Lap};
 use super::optimizer::AdamW;
+use super::predict::Reading;
 use super::sink::Sink;
 use super::{Stop, guard, loss, predict, schedule};
 use crate::clock::Clock;
@@ -28,8 +29,9 @@ pub struct Job<'a> {
     pub spec: &'a TrainSpec,
     pub train: Feed<'a>,
     pub validation: Feed<'a>,
-    /// Share of the train examples that churned; the head's bias starts at its log-odds.
-    pub train_rate: f64,
+    /// Share of the train examples that churned, in the window or in each month of the horizon
+    /// among those still there; the head's bias starts at the log-odds.
+    pub train_rates: &'a [f64],
     pub seeds: Seeds,
     pub device: &'a Device,
     /// Where generations go.
@@ -182,9 +184,11 @@ impl<'a> Trainer<'a> {
     fn first(job: &Job) -> Result<(Network, Parameters)> {
         let network = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
         let mut first = params::collect(&network);
-        let rate = job.train_rate;
-        let prior = (rate / (1.0 - rate)).ln() as f32 - loss::prior_correction(job.spec);
-        first.get_mut("head.bias").expect("every network has a head").values.fill(prior);
+        let correction = loss::prior_correction(job.spec);
+        let prior = |rate: &f64| (rate / (1.0 - rate)).ln() as f32 - correction;
+        let priors = job.train_rates.iter().map(prior).cycle();
+        let head = first.get_mut("head.bias").expect("every network has a head");
+        head.values.iter_mut().zip(priors).for_each(|(bias, prior)| *bias = prior);
         Ok((params::load(network, &first)?, first))
     }
 
@@ -323,11 +327,13 @@ impl<'a> Trainer<'a> {
     fn validate(&self, parameters: &Parameters) -> Result<f64> {
         let job = self.job;
         let network = params::load(self.network.clone(), parameters)?.valid();
-        let correction = loss::prior_correction(job.spec);
+        let reading = Reading {
+            hazards: job.architecture.hazards,
+            shift: loss::prior_correction(job.spec),
+        };
         let (mut mean, mut count) = (0.0, 0);
         job.validation.each(job.device, &mut |part| {
-            let found = predict::log_odds(&network, part);
-            let found: Vec<f32> = found.into_iter().map(|x| x + correction).collect();
+            let found = predict::log_odds(&network, part, reading);
             let loss = loss::log_loss(&found, part.churned.iter().copied());
             count += found.len();
             // A running mean: the first part's is its own, bit for bit.
