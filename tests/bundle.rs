@@ -459,7 +459,12 @@ fn scores_do_not_depend_on_the_number_of_partitions() {
         let bundle = bundle::load(&folder, &cpu.device).expect("a bundle");
         let inputs = Inputs::under(&input, &bundle.model.intake).expect("files");
         let by = |partitions| {
-            let scores = score::score_in_partitions(&bundle, &inputs, None, (score::Detail::Risk, partitions));
+            let scores = score::score_in_partitions(
+                &bundle,
+                &inputs,
+                None,
+                (score::Detail::Risk, partitions),
+            );
             let scores = scores.expect("scores");
             assert!(scores.rows.windows(2).all(|pair| pair[0].risk >= pair[1].risk));
             scores.rows.into_iter().map(|row| (row.customer_id, row.risk)).collect()

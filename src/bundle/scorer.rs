@@ -44,10 +44,7 @@ impl Scorer {
             kind: model.architecture.kind,
             network: params::load(fresh, parameters)?.valid(),
             features,
-            reading: Reading {
-                hazards: model.architecture.hazards,
-                shift: model.log_odds_shift,
-            },
+            reading: Reading { hazards: model.architecture.hazards, shift: model.log_odds_shift },
             device: device.clone(),
         })
     }

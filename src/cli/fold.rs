@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::data::{Customers, Data};
 use super::curves::CurveScores;
+use super::data::{Customers, Data};
 use super::parts::{self, FoldParts};
 use super::predictions::{Forecast, PartScores, Predictions, View};
 use super::progress::Bar;
@@ -147,8 +147,12 @@ impl Session<'_> {
             }
             Customers::Parts { shards, division, .. } => {
                 let batch_rows = train::batch_rows(kind, &self.config.train);
-                let [train, validation] =
-                    FoldParts::count(shards, division, fitted.features, (architecture, batch_rows))?;
+                let [train, validation] = FoldParts::count(
+                    shards,
+                    division,
+                    fitted.features,
+                    (architecture, batch_rows),
+                )?;
                 let feeds = [Feed::Parts(&train), Feed::Parts(&validation)];
                 self.run_job(fitted, architecture, feeds)
             }

@@ -42,9 +42,8 @@ impl<'a> FoldParts<'a> {
         (architecture, batch_rows): (&Architecture, usize),
     ) -> Result<[Self; 2]> {
         let Architecture { kind, hazards, .. } = *architecture;
-        let of = |part| {
-            FoldParts { shards, division, features, kind, part, hazards, sizes: Vec::new() }
-        };
+        let of =
+            |part| FoldParts { shards, division, features, kind, part, hazards, sizes: Vec::new() };
         let mut parts = [of(Part::Train), of(Part::Validation)];
         for at in 0..shards.count() {
             let shard = shards.load(at)?;

@@ -165,8 +165,7 @@ struct Counts {
 impl Counts {
     fn of(follow_ups: impl Iterator<Item = FollowUp>, months: usize) -> Self {
         let zeros = vec![0; months];
-        let mut counts =
-            Counts { at_risk: zeros.clone(), churned: zeros.clone(), censored: zeros };
+        let mut counts = Counts { at_risk: zeros.clone(), churned: zeros.clone(), censored: zeros };
         for FollowUp { months: until, churned } in follow_ups {
             let until = usize::from(until);
             counts.at_risk.iter_mut().take(until).for_each(|count| *count += 1);
@@ -240,11 +239,7 @@ impl UpTo<'_> {
 }
 
 /// Bins by rising risk; rows of equal risk by their order, which is that of the customers.
-fn calibration_error(
-    follow_ups: &[FollowUp],
-    month: usize,
-    risk: impl Fn(usize) -> f64,
-) -> f64 {
+fn calibration_error(follow_ups: &[FollowUp], month: usize, risk: impl Fn(usize) -> f64) -> f64 {
     let mut order: Vec<(f64, usize)> = (0..follow_ups.len()).map(|row| (risk(row), row)).collect();
     order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let (rows, mut from, mut sum) = (order.len(), 0, 0.0);

@@ -7,8 +7,8 @@ use super::figures::{figure, reference};
 use super::html::{self, count};
 use super::plot::{Axis, Dot, Line, Plot, Size, Unit};
 use crate::error::Result;
-use crate::eval::survival::{CurveMetrics, CurveMonth};
 use crate::eval::results::RunMetrics;
+use crate::eval::survival::{CurveMetrics, CurveMonth};
 
 /// What happened is drawn over all models, in none of their colors.
 const OBSERVED: RGBColor = RGBColor(0, 0, 0);

@@ -327,10 +327,8 @@ impl<'a> Trainer<'a> {
     fn validate(&self, parameters: &Parameters) -> Result<f64> {
         let job = self.job;
         let network = params::load(self.network.clone(), parameters)?.valid();
-        let reading = Reading {
-            hazards: job.architecture.hazards,
-            shift: loss::prior_correction(job.spec),
-        };
+        let reading =
+            Reading { hazards: job.architecture.hazards, shift: loss::prior_correction(job.spec) };
         let (mut mean, mut count) = (0.0, 0);
         job.validation.each(job.device, &mut |part| {
             let found = predict::log_odds(&network, part, reading);
