@@ -147,7 +147,7 @@ enum BucketPlan<'a> {
 
 impl<'a> Plan<'a> {
     fn new(examples: &Examples<'a>, kind: ModelKind) -> Self {
-        let Examples { encoder, snapshots, chosen } = *examples;
+        let Examples { encoder, snapshots, chosen, .. } = *examples;
         let buckets = match kind {
             ModelKind::Mlp => vec![BucketPlan::Snapshots(chosen)],
             ModelKind::Gru | ModelKind::Hybrid => {
