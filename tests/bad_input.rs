@@ -58,6 +58,7 @@ test_months = 2
 
 [models]
 use = ["mlp"]
+trees = false
 [models.mlp]
 width = 4
 blocks = 1

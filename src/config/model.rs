@@ -77,6 +77,8 @@ pub struct Models {
     /// The networks to train. A logistic regression is always trained beside them.
     #[serde(rename = "use")]
     pub kinds: Vec<ModelKind>,
+    /// Train gradient-boosted trees beside them.
+    pub trees: bool,
     pub mlp: MlpSpec,
     pub gru: GruSpec,
 }
@@ -85,6 +87,7 @@ impl Default for Models {
     fn default() -> Self {
         Self {
             kinds: vec![ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid],
+            trees: true,
             mlp: MlpSpec::default(),
             gru: GruSpec::default(),
         }
