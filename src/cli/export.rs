@@ -31,8 +31,7 @@ pub fn export(outcome: &Outcome, clock: &dyn Clock, path: &Path) -> Result<Strin
     };
     let features = fold.features.clone();
     let cpu = tensors::choose(tensors::Want::Cpu)?;
-    let contents = |golden| Contents { model, features, learned, golden };
-    let mut contents = contents(Vec::new());
+    let mut contents = Contents { model, features, learned, golden: Vec::new() };
     let scorer =
         Scorer::new(&contents.model, contents.features.clone(), &contents.learned, &cpu.device)?;
     let sample = data.sample(0);

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ModelKind};
 use crate::error::{Kind, Result};
 use crate::eval::Calibrated;
-use crate::features::{self, Block, Encoder, FittedFeatures};
+use crate::features::{self, Block, Encoder, FittedFeatures, RawKind};
 use crate::fsx;
 use crate::nn::Architecture;
 use crate::panel::{Part, Snapshots};
@@ -208,8 +208,7 @@ impl Session<'_> {
         let seeds = Seeds::new(self.config.seed).child(TREES, fitted.seed_index());
         let trees = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
-            let table = |of: &Matrix| Table { values: &of.0.values, kinds: &kinds, labels: &of.1 };
-            trees::fit(&table(&train), &table(&validation), &seeds)?
+            trees::fit(&table(&train, &kinds), &table(&validation, &kinds), &seeds)?
         };
         Ok(Learner {
             name: TREES,
@@ -229,8 +228,9 @@ impl Session<'_> {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
             let numbers = |of: &Matrix| of.1.iter().map(|&y| f32::from(u8::from(y))).collect();
             let labels: [Vec<f32>; 2] = [numbers(&train), numbers(&validation)];
-            let design = |of: &Matrix, labels| Design { values: &of.0.values, columns, labels };
-            baseline::fit(&design(&train, &labels[0]), &design(&validation, &labels[1]))?
+            let [train, validation] = [(&train, &labels[0]), (&validation, &labels[1])]
+                .map(|(of, labels)| Design { values: &of.0.values, columns, labels });
+            baseline::fit(&train, &validation)?
         };
         Ok(Learner {
             name: LOGISTIC,
@@ -267,6 +267,10 @@ impl Session<'_> {
 
 /// Encoded rows with their labels.
 type Matrix = (Block, Vec<bool>);
+
+fn table<'a>((block, labels): &'a Matrix, kinds: &'a [RawKind]) -> Table<'a> {
+    Table { values: &block.values, kinds, labels }
+}
 
 /// At most `rows_max` snapshots, drawn at random where there are more.
 fn thinned(members: Vec<u32>, rows_max: usize) -> Vec<u32> {
