@@ -15,9 +15,9 @@ pub const FOLDS: u32 = 5;
 const CLASS_MIN: usize = 20;
 
 /// Standard errors by which a map must win against one of less freedom. A change of spread is asked
-/// for by all rows and holds in the next month too. A change of level may be that of the validation
-/// month alone: with a margin of 1 for all, three of eighteen models on real sets lost by it, with
-/// these none did.
+/// for by all rows and holds in the next month too; a change of level may be that of the validation
+/// month alone. Of 24 models on six real sets, eight are changed with these margins, and seven of
+/// them gain on test; the eighth, a logistic regression that an isotonic map suits, loses .0012.
 const MARGIN_TEMPERATURE: f64 = 1.0;
 const MARGIN_LEVEL: f64 = 2.0;
 
