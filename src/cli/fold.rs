@@ -33,9 +33,9 @@ pub const ENSEMBLE: &str = "ensemble";
 /// Of the budget, what the matrix of the logistic regression may take, and that of the trees.
 const DESIGN_SHARE: u64 = 6;
 
-/// Most rows that trees learn from: more move the log loss in the fourth digit, and a million
-/// would take them longer than a network.
-const TREES_ROWS_MAX: usize = 200_000;
+/// Most rows that trees and logistic regression learn from: more move the log loss in the fourth
+/// digit, and a million would take trees longer than a network.
+const SAMPLE_ROWS_MAX: usize = 200_000;
 
 /// What all folds share.
 pub struct Session<'a> {
@@ -203,8 +203,7 @@ impl Session<'_> {
         let start = self.clock.elapsed();
         let columns = fitted.features.raw_columns();
         let kinds: Vec<_> = columns.into_iter().map(|column| column.kind).collect();
-        let sample =
-            |part| self.matrix(fitted, part, (kinds.len(), TREES_ROWS_MAX), &features::raw_block);
+        let sample = |part| self.matrix(fitted, part, kinds.len(), &features::raw_block);
         let seeds = Seeds::new(self.config.seed).child(TREES, fitted.seed_index());
         let trees = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
@@ -223,7 +222,7 @@ impl Session<'_> {
     fn logistic(&self, fitted: &Fitted) -> Result<Learner> {
         let start = self.clock.elapsed();
         let columns = features::design_width(fitted.features);
-        let sample = |part| self.matrix(fitted, part, (columns, usize::MAX), &features::design);
+        let sample = |part| self.matrix(fitted, part, columns, &features::design);
         let logistic = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
             let numbers = |of: &Matrix| of.1.iter().map(|&y| f32::from(u8::from(y))).collect();
@@ -242,13 +241,13 @@ impl Session<'_> {
         })
     }
 
-    /// Encoded rows of a part with their labels: all of the sample, or as many as the budget and
-    /// `rows_max` allow.
+    /// Encoded rows of a part with their labels: all of the sample, or as many as the budget
+    /// allows.
     fn matrix(
         &self,
         fitted: &Fitted,
         part: Part,
-        (columns, rows_max): (usize, usize),
+        columns: usize,
         encode: &dyn Fn(&Encoder, &Snapshots, &[u32]) -> Block,
     ) -> Result<Matrix> {
         let view = self.data.sample(fitted.fold);
@@ -258,7 +257,7 @@ impl Session<'_> {
             return Err(Kind::Data.msg(message).hint("raise train.memory_gb"));
         }
         let affordable = self.budget / DESIGN_SHARE / (4 * columns.max(1) as u64);
-        let chosen = thinned(members, rows_max.min(affordable as usize));
+        let chosen = thinned(members, SAMPLE_ROWS_MAX.min(affordable as usize));
         let encoder = Encoder::new(fitted.features, view.panel)?;
         let labels = chosen.iter().map(|&s| view.snapshots.churned[s as usize]).collect();
         Ok((encode(&encoder, view.snapshots, &chosen), labels))

@@ -31,6 +31,9 @@ struct Seen {
     customers: Vec<u32>,
 }
 
+/// Told some snapshots of the customers at hand.
+type Take<'t> = &'t mut dyn FnMut(View, &Encoder, &[u32]) -> Result<()>;
+
 impl Judge<'_> {
     /// Results of every model, and of their average where there are several.
     pub fn run(&self, predictions: &mut Predictions) -> Result<Vec<ModelResult>> {
@@ -102,11 +105,7 @@ impl Judge<'_> {
     }
 
     /// Hands out the snapshots of some parts, piece by piece.
-    fn each_piece(
-        &self,
-        parts: &[Part],
-        take: &mut dyn FnMut(View, &Encoder, &[u32]) -> Result<()>,
-    ) -> Result<()> {
+    fn each_piece(&self, parts: &[Part], take: Take) -> Result<()> {
         self.data.each(self.fold, &mut |view| {
             let encoder = Encoder::new(self.features, view.panel)?;
             let of = &view.fold.parts;

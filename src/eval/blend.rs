@@ -93,12 +93,12 @@ fn weights(models: &[&[f64]], labels: &[bool], rows: &[usize]) -> Vec<f64> {
         };
         let mut next = step(rate);
         let mut found = objective(&next);
-        while !(found < value) && rate > GAIN_MIN {
+        while is_no_gain(found, value) && rate > GAIN_MIN {
             rate /= 2.0;
             next = step(rate);
             found = objective(&next);
         }
-        if !(found < value) {
+        if is_no_gain(found, value) {
             break;
         }
         let gain = value - found;
@@ -109,6 +109,11 @@ fn weights(models: &[&[f64]], labels: &[bool], rows: &[usize]) -> Vec<f64> {
         }
     }
     trimmed(at)
+}
+
+/// A sum that is no number is no gain either.
+fn is_no_gain(found: f64, value: f64) -> bool {
+    found.partial_cmp(&value) != Some(std::cmp::Ordering::Less)
 }
 
 /// A model of less weight than this would cost its time and change no digit.

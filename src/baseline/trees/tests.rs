@@ -89,7 +89,8 @@ fn json_comes_back_whole_and_hostile_trees_are_refused() {
     let text = serde_json::to_string(&trees).expect("plain numbers");
     assert_eq!(serde_json::from_str::<Trees>(&text).expect("ours"), trees);
     let at = trees.trees.iter().position(|tree| tree.columns.len() > 1).expect("a tree of nodes");
-    let spoil: [(&str, fn(&mut Tree)); 8] = [
+    type Spoil = fn(&mut Tree);
+    let spoil: [(&str, Spoil); 8] = [
         ("a loop", |tree| tree.children[1] = [0, 0]),
         ("itself", |tree| tree.children[0] = [0, 0]),
         ("a node beyond", |tree| tree.children[0][1] = i32::MAX),
