@@ -67,8 +67,12 @@ impl Trained {
         };
         train("all", &[]);
         for kind in KINDS {
-            train(kind, &["--set", &format!("models.use=[\"{kind}\"]")]);
+            let only = format!("models.use=[\"{kind}\"]");
+            let champion = format!("models.champion={kind}");
+            let set = ["--set", &only, "--set", &champion];
+            train(kind, &set);
         }
+        train("logistic", &["--set", "models.champion=logistic", "--set", "models.use=[\"mlp\"]"]);
         Trained { telecom, fixed: Fixed::new() }
     }
 
@@ -84,9 +88,10 @@ impl Trained {
     }
 
     /// Every bundle with an input that it can score.
-    fn bundles(&self) -> [(PathBuf, PathBuf); 2] {
+    fn bundles(&self) -> [(PathBuf, PathBuf); 3] {
         let fixed = self.fixed.folder.path().to_path_buf();
-        [(self.bundle("hybrid"), self.telecom.data.clone()), (fixed.join("run/bundle"), fixed)]
+        let telecom = |run: &str| (self.bundle(run), self.telecom.data.clone());
+        [telecom("hybrid"), (fixed.join("run/bundle"), fixed), telecom("logistic")]
     }
 }
 
@@ -123,6 +128,7 @@ kind = "random"
 folds = 3
 [models]
 use = ["mlp"]
+champion = "trees"
 mlp = { width = 16 }
 [train]
 epochs_max = 3

@@ -153,7 +153,10 @@ fn evaluate(resolved: &Resolved, folds: &[FoldResult]) -> RunMetrics {
         }
         run.models.insert(name.to_owned(), entry);
     }
-    run.champion = run.best_on_validation().map(str::to_owned);
+    run.champion = match resolved.config.models.champion.as_str() {
+        "auto" => run.best_on_validation().map(str::to_owned),
+        name => Some(name.to_owned()),
+    };
     run
 }
 

@@ -79,6 +79,8 @@ pub struct Models {
     pub kinds: Vec<ModelKind>,
     /// Train gradient-boosted trees beside them.
     pub trees: bool,
+    /// The model to export: auto (least log loss on the validation part), or its name in the tables.
+    pub champion: String,
     pub mlp: MlpSpec,
     pub gru: GruSpec,
 }
@@ -88,6 +90,7 @@ impl Default for Models {
         Self {
             kinds: vec![ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid],
             trees: true,
+            champion: "auto".into(),
             mlp: MlpSpec::default(),
             gru: GruSpec::default(),
         }
