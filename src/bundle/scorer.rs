@@ -1,28 +1,23 @@
-//! A network with its fitted features: panel in, risks out.
+//! Models with their fitted features: panel in, risks out.
 
-use burn::module::Module;
 use burn::tensor::Device;
 
-use super::Model;
-use crate::config::ModelKind;
+use super::member::{Learned, Ready};
+use super::{Model, golden};
 use crate::error::Result;
+use crate::eval::Calibrator;
 use crate::features::{Encoder, FittedFeatures};
-use crate::nn::Network;
-use crate::nn::params::{self, Parameters};
-use crate::panel::{Panel, Snapshots};
-use crate::seeds::Seeds;
-use crate::tensors::{Examples, Resident, Targets};
-use crate::train::{Reading, end_at, outlook, risk};
+use crate::panel::{Intake, Panel, Snapshots};
+use crate::train::{end_at, risk};
 
 pub struct Scorer {
-    kind: ModelKind,
-    network: Network,
+    /// Each with its weight.
+    members: Vec<(f64, Ready)>,
+    calibrator: Calibrator,
     features: FittedFeatures,
-    reading: Reading,
-    device: Device,
 }
 
-/// What a bundle says of snapshots, in their order.
+/// What a bundle says of snapshots, in their order, after calibration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outlook {
     /// Of churn in the label's window.
@@ -32,24 +27,24 @@ pub struct Outlook {
 }
 
 impl Scorer {
-    /// Puts the parameters on the device.
+    /// Puts what was learned on the device, one entry per member of the model.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind) if something does not fit the features.
     pub fn new(
         model: &Model,
         features: FittedFeatures,
-        parameters: &Parameters,
+        learned: &[Learned],
         device: &Device,
     ) -> Result<Self> {
-        let fresh = model.architecture.init(&Seeds::new(0), device);
-        Ok(Scorer {
-            kind: model.architecture.kind,
-            network: params::load(fresh, parameters)?.valid(),
-            features,
-            reading: Reading { hazards: model.architecture.hazards, shift: model.log_odds_shift },
-            device: device.clone(),
-        })
+        let ready = |(member, learned): (&super::Member, &Learned)| {
+            Ok((member.weight, learned.ready(&member.form, &features, device)?))
+        };
+        let members = model.members.iter().zip(learned).map(ready).collect::<Result<Vec<_>>>()?;
+        Ok(Scorer { members, calibrator: model.calibrator.clone(), features })
     }
 
-    /// The risk of each snapshot, in their order.
+    /// The calibrated risk of each snapshot, in their order.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind) if the panel has other columns than the model.
@@ -64,13 +59,19 @@ impl Scorer {
     pub fn outlook(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Outlook> {
         let chosen: Vec<u32> = (0..snapshots.len() as u32).collect();
         let encoder = Encoder::new(&self.features, panel)?;
-        let targets = Targets::Window;
-        let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen, targets };
-        let data = Resident::of(&examples, self.kind, &self.device);
-        let mut found = outlook(&self.network, &data, self.reading);
-        let risks: Vec<f64> = found.log_odds.into_iter().map(risk).collect();
-        end_at(&mut found.curves, &risks);
-        Ok(Outlook { risks, curves: found.curves })
+        let (mut mean, mut curves) = (vec![0.0; chosen.len()], Vec::new());
+        for (weight, member) in &self.members {
+            let found = member.outlook(&encoder, snapshots, &chosen);
+            mean.iter_mut().zip(found.log_odds).for_each(|(mean, x)| *mean += weight * x);
+            curves = found.curves;
+        }
+        // An average of models has no curve, see `Model::curve_months`.
+        if self.members.len() > 1 {
+            curves.clear();
+        }
+        let risks: Vec<f64> = mean.into_iter().map(|x| risk(self.calibrator.apply(x))).collect();
+        end_at(&mut curves, &risks);
+        Ok(Outlook { risks, curves })
     }
 
     /// Golden rows of some customers, each with its history up to a calendar month.
@@ -78,7 +79,7 @@ impl Scorer {
         &self,
         panel: &Panel,
         places: &[(usize, usize)],
-        model: &Model,
+        intake: &Intake,
     ) -> Result<Vec<super::GoldenRow>> {
         let mut raw: Vec<_> =
             places.iter().map(|&(customer, month)| panel.raw(customer, month)).collect();
@@ -86,7 +87,7 @@ impl Scorer {
         for (number, customer) in raw.iter_mut().enumerate() {
             customer.customer_id = format!("golden-{}", number + 1);
         }
-        let risks = super::golden::score(&raw, self, model)?;
+        let risks = golden::score(&raw, self, intake)?;
         let row = |(customer, risk)| super::GoldenRow { risk, customer };
         Ok(raw.into_iter().zip(risks).map(row).collect())
     }

@@ -11,12 +11,16 @@ use crate::source::write::{OutColumn, TableDraft};
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
     pub labels: Vec<bool>,
+    /// Before calibration.
+    pub raw_risks: Vec<f64>,
     pub risks: Vec<f64>,
 }
 
 /// What a model says of some snapshots.
 #[derive(Debug, Clone, Default)]
 pub struct Forecast {
+    /// Before calibration.
+    pub raw_risks: Vec<f64>,
     pub risks: Vec<f64>,
     /// Risk up to each month of the horizon, `[snapshots, K]`; empty without a hazard head.
     pub curves: Vec<f64>,
@@ -63,8 +67,9 @@ impl Predictions {
     ) -> Result<()> {
         let View { panel, snapshots, fold } = view;
         let part = |&s: &u32| fold.parts[s as usize];
-        for (s, &risk) in chosen.iter().zip(&forecast.risks) {
+        for ((s, &risk), &raw) in chosen.iter().zip(&forecast.risks).zip(&forecast.raw_risks) {
             if let Some(at) = Part::LABELLED.iter().position(|of| *of == part(s)) {
+                scores[at].raw_risks.push(raw);
                 scores[at].labels.push(snapshots.churned[*s as usize]);
                 scores[at].risks.push(risk);
             }

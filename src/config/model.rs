@@ -79,6 +79,10 @@ pub struct Models {
     pub kinds: Vec<ModelKind>,
     /// What the networks predict where `label.horizon` is above 1.
     pub head: Head,
+    /// Train gradient-boosted trees beside them.
+    pub trees: bool,
+    /// The model to export: auto (least log loss on the validation part), or its name in the tables.
+    pub champion: String,
     pub mlp: MlpSpec,
     pub gru: GruSpec,
 }
@@ -98,6 +102,8 @@ impl Default for Models {
         Self {
             kinds: vec![ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid],
             head: Head::Hazard,
+            trees: true,
+            champion: "auto".into(),
             mlp: MlpSpec::default(),
             gru: GruSpec::default(),
         }

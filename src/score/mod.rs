@@ -110,10 +110,13 @@ pub fn score_in_partitions(
 }
 
 fn curve_months(bundle: &Bundle) -> Result<usize> {
-    match bundle.model.architecture.hazards {
+    match bundle.model.curve_months() {
         0 | 1 => Err(Kind::Usage
             .msg("this bundle knows the risk of the whole window only, not its course")
-            .hint("leave out --curve, or train with label.horizon above 1 and a hazard head")),
+            .hint(
+                "leave out --curve, or train with label.horizon above 1 and a network as \
+                 models.champion, for example \"hybrid\"",
+            )),
         months => Ok(months),
     }
 }

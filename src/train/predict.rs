@@ -110,8 +110,8 @@ pub fn end_at(curves: &mut [f64], risks: &[f64]) {
 }
 
 /// Probability of log-odds.
-pub fn risk(log_odds: f32) -> f64 {
-    1.0 / (1.0 + (-f64::from(log_odds)).exp())
+pub fn risk(log_odds: f64) -> f64 {
+    1.0 / (1.0 + (-log_odds).exp())
 }
 
 #[cfg(test)]
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn sigmoid(x: f32) -> f64 {
-        risk(x)
+        risk(f64::from(x))
     }
 
     /// Against products of f64 probabilities. The log-odds are f32: half a unit in the last place
