@@ -326,6 +326,20 @@ fn forged_checksums_do_not_help() {
     assert_eq!(forms, BTreeSet::from(["logistic", "network", "trees"]));
 }
 
+/// A network's months are those of the window, whatever else the file says.
+#[test]
+fn months_beyond_the_window_are_refused() {
+    let trained = TRAINED.get(Trained::new);
+    let (bundle, input) = trained.bundle_with("hybrid.safetensors");
+    for hazards in [0_u64, 7, 1 << 40] {
+        let mut model = read_json(&bundle.join("model.json"));
+        model["members"][0]["architecture"]["hazards"] = hazards.into();
+        let forged = copy(&bundle);
+        forge(forged.path(), "model.json", &serde_json::to_vec(&model).expect("JSON"));
+        refused(forged.path(), &input, "model.json", &format!("{hazards} months"));
+    }
+}
+
 /// Whoever can write checksums can write anything: it must end in an error all the same.
 #[test]
 fn hostile_members_are_refused() {

@@ -1,5 +1,7 @@
 //! Networks with a hazard head: risk curves from training to scores.
 
+use std::collections::HashMap;
+
 use churn::config::ColumnType::{Category, Number};
 use serde_json::Value;
 
@@ -34,7 +36,7 @@ fn metrics(data: &Small, out: &str) -> Value {
 
 fn predictions(data: &Small, out: &str, more: &[&str]) -> Table {
     let numbers = more.iter().chain(&["risk", "label"]).map(|&name| (name, Number));
-    let texts = [("model", Category), ("split", Category)];
+    let texts = [("model", Category), ("split", Category), ("as_of", Category)];
     let columns: Vec<_> = texts.into_iter().chain(numbers).collect();
     Table::read(data.path(&format!("{out}/predictions.parquet")).as_ref(), &columns)
 }
@@ -54,14 +56,14 @@ fn curve_at(table: &Table, row: usize) -> [f64; MONTHS + 1] {
 }
 
 #[test]
-fn every_network_has_a_curve_and_the_regression_has_none() {
+fn every_network_has_a_curve_and_nothing_else_has_one() {
     let data = data();
-    let (stdout, _) = train(&data, "all", &[]);
+    let (stdout, _) = train(&data, "all", &["models.champion=hybrid"]);
     let found = predictions(&data, "all", &CURVE);
     let (models, splits) = (found.texts("model"), found.texts("split"));
     for (row, model) in models.iter().enumerate() {
         match model.as_str() {
-            "logistic" => assert!(curve_at(&found, row).iter().all(|x| x.is_nan())),
+            "logistic" | "ensemble" => assert!(curve_at(&found, row).iter().all(|x| x.is_nan())),
             _ => check_curve(curve_at(&found, row), found.numbers("risk")[row]),
         }
     }
@@ -87,7 +89,9 @@ fn every_network_has_a_curve_and_the_regression_has_none() {
         assert_eq!(curve["months"].as_array().expect("months").len(), MONTHS);
         assert!(stdout.contains(&format!("{model}, risk curve over 3 months")), "{stdout}");
     }
-    assert!(metrics["models"]["logistic"].get("curve").is_none());
+    for model in ["logistic", "ensemble"] {
+        assert!(metrics["models"][model].get("curve").is_none(), "{model}");
+    }
     let report = std::fs::read_to_string(data.path("all/report.html")).expect("a report");
     assert!(report.contains("When customers leave"));
 
@@ -101,6 +105,57 @@ fn every_network_has_a_curve_and_the_regression_has_none() {
         for row in 0..scores.ids.len() {
             check_curve(curve_at(&scores, row), scores.numbers("risk")[row]);
         }
+    }
+}
+
+/// At the last as-of month of the test part, the bundle says what the training said.
+#[test]
+fn scores_equal_the_predictions_of_the_training() {
+    let data = data();
+    let sets = ["models.use=[\"gru\"]", "models.champion=gru", "train.epochs_max=1"];
+    train(&data, "again", &sets);
+    let found = predictions(&data, "again", &CURVE);
+    let (models, splits, months) =
+        (found.texts("model"), found.texts("split"), found.texts("as_of"));
+    let of_test = |&row: &usize| models[row] == "gru" && splits[row] == "test";
+    let tests: Vec<usize> = (0..models.len()).filter(of_test).collect();
+    let last = tests.iter().map(|&row| months[row].clone()).max().expect("a month");
+    let (bundle, input) = (data.path("again/bundle"), data.data.to_str().expect("UTF-8"));
+    let output = data.path("again.parquet");
+    let ends = ["--output", &output, "--as-of", &last, "--horizon"];
+    run_ok(&[&["score", "--bundle", &bundle, "--input", input][..], &ends].concat());
+    let columns: Vec<_> = CURVE.iter().map(|&name| (name, Number)).collect();
+    let scores = Table::read(output.as_ref(), &columns);
+    let place: HashMap<&String, usize> = scores.ids.iter().zip(0..).collect();
+    let mut compared = 0;
+    for row in tests.into_iter().filter(|&row| months[row] == last) {
+        let (wanted, got) = (curve_at(&found, row), curve_at(&scores, place[&found.ids[row]]));
+        // f32 log-odds of batches of other shapes; months add three risks.
+        let far = wanted.iter().zip(&got).any(|(a, b)| (a - b).abs() > 1e-5);
+        assert!(!far, "{}: {wanted:?}, {got:?}", found.ids[row]);
+        compared += 1;
+    }
+    assert!(compared > 500, "{compared}");
+}
+
+#[track_caller]
+fn check_refused(data: &Small, run_name: &str) {
+    let bundle = data.path(&format!("{run_name}/bundle"));
+    let (input, output) = (data.data.to_str().expect("UTF-8"), data.path("none.csv"));
+    let args = ["score", "--bundle", &bundle, "--input", input, "--output", &output, "--horizon"];
+    let (code, _, stderr) = run(&args);
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("leave out --curve"), "{stderr}");
+    assert!(!std::path::Path::new(&output).exists());
+}
+
+#[test]
+fn a_champion_without_a_curve_says_so() {
+    let data = data();
+    for champion in ["logistic", "ensemble"] {
+        let set = format!("models.champion={champion}");
+        train(&data, champion, &["models.use=[\"mlp\"]", "train.epochs_max=1", &set]);
+        check_refused(&data, champion);
     }
 }
 
@@ -158,16 +213,12 @@ fn folds_of_customers_have_curves_too() {
 #[test]
 fn a_window_head_has_no_curve() {
     let data = data();
-    let sets = ["models.use=[\"gru\"]", "models.head=\"window\"", "train.epochs_max=1"];
+    let gru = ["models.use=[\"gru\"]", "models.champion=gru", "train.epochs_max=1"];
+    let sets = [&gru[..], &["models.head=window"]].concat();
     let (stdout, _) = train(&data, "window", &sets);
     assert!(!stdout.contains("risk curve"), "{stdout}");
     assert!(metrics(&data, "window")["models"]["gru"].get("curve").is_none());
     let found = predictions(&data, "window", &[]);
     assert!(found.numbers("risk").iter().all(|risk| (0.0..1.0).contains(risk)));
-    let (bundle, input) = (data.path("window/bundle"), data.data.to_str().expect("UTF-8"));
-    let output = data.path("none.csv");
-    let args = ["score", "--bundle", &bundle, "--input", input, "--output", &output, "--curve"];
-    let (code, _, stderr) = run(&args);
-    assert_eq!(code, 2, "{stderr}");
-    assert!(stderr.contains("leave out --curve"), "{stderr}");
+    check_refused(&data, "window");
 }
