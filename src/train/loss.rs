@@ -8,11 +8,13 @@ use crate::nn::ops::loss::{Rule, loss_sum};
 use crate::tensors::Batch;
 
 /// Loss of a batch, `[1]`, from log-odds `[B, T, K]`: the sum over its examples divided by
-/// `per_batch`, the examples of an average batch. Of a hazard head it is the likelihood of what was
-/// seen of the window: a cross-entropy for each month in which the customer was still there and
-/// the outcome is known (Gensheimer and Narasimhan 2019, doi:10.7717/peerj.6257). Divided by its own count, a batch of
-/// short histories would weigh its months more than one of long histories, and short histories
-/// are those of customers who left.
+/// `per_batch`, the examples of an average batch. Divided by its own count, a batch of short
+/// histories would weigh its months more than one of long histories, and short histories are those
+/// of customers who left.
+///
+/// Of a hazard head it is the likelihood of what was seen of the window: a cross-entropy for each
+/// month in which the customer was still there and the outcome is known (Gensheimer and Narasimhan
+/// 2019, doi:10.7717/peerj.6257).
 pub fn batch_loss(
     log_odds: Tensor<3>,
     batch: &Batch,
