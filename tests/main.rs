@@ -10,3 +10,4 @@ mod partitions;
 mod resume;
 mod tidy;
 mod tracking;
+mod tune;

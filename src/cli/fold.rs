@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::data::{Customers, Data};
 use super::parts::FoldParts;
 use super::predictions::{PartScores, Predictions, View};
-use super::progress::Bar;
+use super::progress::{Bar, Voice};
 use crate::baseline::{self, Design};
 use crate::clock::Clock;
 use crate::config::{Config, ModelKind};
@@ -48,6 +48,9 @@ pub struct Session<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// Settings as (path, value), for the trackers.
     pub hparams: &'a [(String, String)],
+    pub voice: Voice,
+    /// See [`Job::pause_after_epoch`].
+    pub pause_after_epoch: u64,
 }
 
 /// What came out of a fold.
@@ -73,7 +76,24 @@ pub struct NetworkResult {
     pub history: Vec<EpochRecord>,
 }
 
+/// The epochs of each network so far.
+pub type Histories = Vec<(ModelKind, Vec<EpochRecord>)>;
+
 impl Session<'_> {
+    /// Trains the networks of a fold and nothing beside them; the test part is not looked at.
+    pub fn histories(&self, fold: usize, number: Option<u32>) -> Result<Histories> {
+        let View { panel, snapshots, fold: parts } = self.data.sample(fold);
+        let features = features::fit(panel, snapshots, parts, &self.config.features)?;
+        let fitted = Fitted { features: &features, fold, number };
+        let kinds = self.config.models.kinds.iter();
+        kinds
+            .map(|&kind| {
+                let architecture = Architecture::new(kind, &self.config.models, &features);
+                Ok((kind, self.train(&fitted, &architecture)?.history))
+            })
+            .collect()
+    }
+
     /// Trains all models of a fold.
     pub fn run(
         &self,
@@ -169,6 +189,7 @@ impl Session<'_> {
             identity: fsx::sha256_hex(identity.as_bytes()),
             stop: self.stop,
             clock: self.clock.as_ref(),
+            pause_after_epoch: self.pause_after_epoch,
         };
         let mut sinks = Tee(vec![
             Box::new(JsonLines::open(&self.folder.join("metrics.jsonl"), name)),
@@ -178,7 +199,7 @@ impl Session<'_> {
             )),
         ]);
         sinks.hparams(self.hparams);
-        train::run(&job, &mut sinks, &mut Bar::new(name))
+        train::run(&job, &mut sinks, &mut Bar::new(name, self.voice))
     }
 
     /// Leavers and members of the fold's train part.

@@ -9,6 +9,7 @@ use super::context::{Context, catch_signals};
 use super::data::{self, Data};
 use super::fold::{FoldResult, ModelResult, NetworkResult, Session};
 use super::predictions::{Predictions, Scores, View};
+use super::progress::Voice;
 use super::run_folder::{self, RunFolder};
 use super::{memory, output};
 use crate::bundle::{self, Contents, GOLDEN_ROWS, Model, Origin, Scorer};
@@ -21,7 +22,7 @@ use crate::panel::Part;
 use crate::quality;
 use crate::report::{self, ModelScores, QualityLine, ReportInput, TrainingCurve};
 use crate::tensors;
-use crate::train::{Start, prior_correction};
+use crate::train::{NEVER, Start, prior_correction};
 
 /// Parses, trains, prints the table of test metrics.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
@@ -79,6 +80,8 @@ pub fn train(
         stop: &catch_signals()?,
         clock,
         hparams: &hparams,
+        voice: Voice::Epochs,
+        pause_after_epoch: NEVER,
     };
     let mut predictions = Predictions::begin(&folder.path.join("predictions.parquet"))?;
     let folds = train_folds(&session, &mut predictions)?;
