@@ -139,7 +139,8 @@ fn a_killed_search_goes_on_where_it_was() {
     }
     finish(&tiny, "killed", &[]);
     assert_eq!(trials(&tiny, "killed"), trials(&tiny, "whole"));
-    let read = |out: &str| fs::read_to_string(tiny.path(&format!("{out}/best.toml"))).expect("a file");
+    let read =
+        |out: &str| fs::read_to_string(tiny.path(&format!("{out}/best.toml"))).expect("a file");
     assert_eq!(read("killed"), read("whole"));
     let order = |out: &str| places(&of_kind(&journal(&tiny, out), "report"));
     assert_eq!(order("killed"), order("whole"));
@@ -254,9 +255,17 @@ fn what_is_refused() {
 #[test]
 fn a_trial_that_diverges_fails_alone() {
     let tiny = Tiny::new();
-    let space = "tune.space={\"train.learning_rate\" = { choices = [0.01, 1.0] }, \
-                 \"train.clip_norm\" = { choices = [1.0, 1e30] }, \
+    // Infinite as a 32-bit number.
+    let space = "tune.space={\"train.positive_weight\" = { choices = [1.0, 1e39] }, \
                  \"train.average\" = { real = [0.0, 0.5] }}";
-    let (stdout, _) = finish(&tiny, "study", &["--set", space]);
+    let (stdout, stderr) = finish(&tiny, "study", &["--set", space]);
     assert!(stdout.contains("trials   12, "), "{stdout}");
+    assert!(stderr.contains("failed: the loss was not finite"), "{stderr}");
+    let states: BTreeMap<String, usize> =
+        trials(&tiny, "study")[1..].iter().fold(BTreeMap::new(), |mut states, row| {
+            *states.entry(row[1].clone()).or_default() += 1;
+            states
+        });
+    assert!(states["failed"] >= 1 && states["finished"] >= 1, "{states:?}");
+    assert_eq!(states.values().sum::<usize>(), 12);
 }

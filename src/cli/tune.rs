@@ -38,11 +38,17 @@ pub fn run(context: &Context, args: &TuneArgs) -> Result<()> {
     if let Some(share_of) = args.share_of {
         let stop = catch_signals()?;
         members::end_with_parent(&stop)?;
-        return work(&Search { args, base: &base, space, folder: &folder, share_of }, &stop, context);
+        return work(
+            &Search { args, base: &base, space, folder: &folder, share_of },
+            &stop,
+            context,
+        );
     }
     let stop = catch_signals()?;
     let worked = match args.workers {
-        1 => work(&Search { args, base: &base, space, folder: &folder, share_of: 1 }, &stop, context),
+        1 => {
+            work(&Search { args, base: &base, space, folder: &folder, share_of: 1 }, &stop, context)
+        }
         _ => members::supervise(args, &folder, &stop),
     };
     // Also after a signal: what is there is worth having.
@@ -91,7 +97,7 @@ struct Search<'a> {
 
 /// One worker, from the files to the end of the study or of its time.
 fn work(search: &Search, stop: &Stop, context: &Context) -> Result<()> {
-    let Search { args, base, folder, .. } = search;
+    let (args, base, folder) = (search.args, search.base, search.folder);
     if let Some(seconds) = args.seconds {
         end_after(Duration::from_secs(seconds), stop)?;
     }
@@ -189,7 +195,9 @@ fn end_after(time: Duration, stop: &Stop) -> Result<()> {
         // A signal that came before stays what it is.
         let _ = flag.compare_exchange(0, TIME_UP, Ordering::Relaxed, Ordering::Relaxed);
     });
-    timer.map(|_| ()).map_err(|error| Kind::Environment.msg(format!("cannot start a thread: {error}")))
+    timer
+        .map(|_| ())
+        .map_err(|error| Kind::Environment.msg(format!("cannot start a thread: {error}")))
 }
 
 fn is_time_up(stop: &Stop) -> bool {

@@ -30,7 +30,9 @@ impl Halving {
     /// The trial that goes on, and the rung that it is to reach: from the highest rung down, the
     /// best one that waits.
     pub fn promoted(&self, study: &Study) -> Option<(u32, usize)> {
-        (0..self.rungs.len() - 1).rev().find_map(|rung| Some((self.of_rung(study, rung)?, rung + 1)))
+        (0..self.rungs.len() - 1)
+            .rev()
+            .find_map(|rung| Some((self.of_rung(study, rung)?, rung + 1)))
     }
 
     fn of_rung(&self, study: &Study, rung: usize) -> Option<u32> {

@@ -38,7 +38,9 @@ enum Dimension {
         kernels: Vec<Kernel>,
     },
     /// Probability of each choice, by kernel.
-    Choice { rows: Vec<Vec<f64>> },
+    Choice {
+        rows: Vec<Vec<f64>>,
+    },
 }
 
 /// A normal law that is cut off at the bounds.
@@ -122,7 +124,8 @@ impl Parzen {
     pub fn ln_density(&self, point: &[f64]) -> f64 {
         let of_kernel = |kernel: usize| {
             let factors = self.dimensions.iter().zip(point);
-            self.weights[kernel].ln() + factors.map(|(d, &at)| d.ln_density(kernel, at)).sum::<f64>()
+            self.weights[kernel].ln()
+                + factors.map(|(d, &at)| d.ln_density(kernel, at)).sum::<f64>()
         };
         let logs: Vec<f64> = (0..self.weights.len()).map(of_kernel).collect();
         let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -123,9 +123,7 @@ impl Domain {
         let whole = value.as_integer().map(|n| n as f64);
         match self {
             Domain::Real(low, high) => number.filter(|x| (*low..=*high).contains(x)),
-            Domain::Log(low, high) => {
-                number.filter(|x| (*low..=*high).contains(x)).map(f64::ln)
-            }
+            Domain::Log(low, high) => number.filter(|x| (*low..=*high).contains(x)).map(f64::ln),
             Domain::Int(low, high) => {
                 whole.filter(|x| (f64::from(*low)..=f64::from(*high)).contains(x))
             }

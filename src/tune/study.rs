@@ -30,7 +30,9 @@ pub struct Header {
 pub enum Record {
     Study(Header),
     /// A worker has come.
-    Worker { worker: u32 },
+    Worker {
+        worker: u32,
+    },
     /// A worker trains a trial up to a rung. The parameters stand in the trial's first one only.
     Begin {
         trial: u32,
@@ -40,9 +42,20 @@ pub enum Record {
         params: Option<Params>,
     },
     /// It got there.
-    Report { trial: u32, rung: usize, worker: u32, seconds: f64, fits: Vec<Fit> },
+    Report {
+        trial: u32,
+        rung: usize,
+        worker: u32,
+        seconds: f64,
+        fits: Vec<Fit>,
+    },
     /// It cannot be trained, whoever tries.
-    Fail { trial: u32, rung: usize, worker: u32, reason: String },
+    Fail {
+        trial: u32,
+        rung: usize,
+        worker: u32,
+        reason: String,
+    },
 }
 
 /// One network of one fold, trained as far as its trial's rung.
@@ -167,13 +180,17 @@ impl Study {
     pub fn seen(&self) -> Vec<Seen<'_>> {
         let outcome = |trial: &Trial| match (&trial.failure, trial.last()) {
             (Some(_), _) => Outcome::Loss { rungs: 0, loss: f64::INFINITY },
-            (None, Some(report)) => {
-                Outcome::Loss { rungs: trial.reports.len(), loss: report.loss }
-            }
+            (None, Some(report)) => Outcome::Loss { rungs: trial.reports.len(), loss: report.loss },
             (None, None) => Outcome::Running,
         };
-        let seen = |trial| Seen { number: Trial::number(trial), params: &trial.params, outcome: outcome(trial) };
-        self.trials.iter().map(seen).collect()
+        let trials = self.trials.iter();
+        trials
+            .map(|trial| Seen {
+                number: trial.number,
+                params: &trial.params,
+                outcome: outcome(trial),
+            })
+            .collect()
     }
 
     /// The trials that came to something, the best first: by how far they came, then by loss. A

@@ -105,5 +105,7 @@ pub fn end_with_parent(stop: &Stop) -> Result<()> {
         while matches!(std::io::stdin().read(&mut byte), Ok(1..)) {}
         let _ = flag.compare_exchange(0, SIGTERM, Ordering::Relaxed, Ordering::Relaxed);
     });
-    watch.map(|_| ()).map_err(|error| Kind::Environment.msg(format!("cannot start a thread: {error}")))
+    watch
+        .map(|_| ())
+        .map_err(|error| Kind::Environment.msg(format!("cannot start a thread: {error}")))
 }

@@ -52,7 +52,8 @@ fn parameter(at: &str, spec: &ParameterSpec, faults: &mut Faults) {
     let wide = |bounds: &[u32]| bounds.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
     let reals = [real.clone(), int.as_deref().map(wide)].into_iter().flatten();
     let logs = [log.clone(), log_int.as_deref().map(wide)].into_iter().flatten();
-    for (bounds, least) in reals.map(|b| (b, f64::MIN)).chain(logs.map(|b| (b, f64::MIN_POSITIVE))) {
+    for (bounds, least) in reals.map(|b| (b, f64::MIN)).chain(logs.map(|b| (b, f64::MIN_POSITIVE)))
+    {
         match bounds.as_slice() {
             [low, high] if *low < least => {
                 faults.add(at, format!("a logarithm needs bounds above 0, not {low} and {high}"));

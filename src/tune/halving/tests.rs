@@ -76,17 +76,8 @@ fn the_best_third_goes_on() {
     // The third trial makes one in three: the best so far. The sixth makes two, and the best two
     // are new; the cap is 6 / 2. Of three on the second rung the best goes to the end.
     let none: &[(u32, usize)] = &[];
-    let expected = [
-        none,
-        none,
-        &[(1, 1)],
-        &[(3, 1)],
-        none,
-        &[(5, 1), (5, 2)],
-        none,
-        none,
-        &[(8, 1), (8, 2)],
-    ];
+    let expected =
+        [none, none, &[(1, 1)], &[(3, 1)], none, &[(5, 1), (5, 2)], none, none, &[(8, 1), (8, 2)]];
     assert_eq!(promoted, expected);
 }
 

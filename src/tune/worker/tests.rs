@@ -9,7 +9,8 @@ use crate::tune::space::Domain;
 const TRIALS: u32 = 24;
 
 fn plan() -> Plan {
-    let domains = [("train.warmup", Domain::Real(0.0, 1.0)), ("models.gru.layers", Domain::Int(1, 2))];
+    let domains =
+        [("train.warmup", Domain::Real(0.0, 1.0)), ("models.gru.layers", Domain::Int(1, 2))];
     let domains = domains.into_iter().map(|(name, domain)| (name.to_owned(), domain));
     Plan {
         halving: Halving::new(27, 2, 3),
