@@ -91,13 +91,16 @@ fn as_good_as_optuna() {
             0.0124,
         ),
     ];
+    let mut report = String::new();
     for (name, space, function, optuna, error) in cases {
         let best: Vec<f64> = (0..100).map(|seed| best_of_60(&space, seed, function)).collect();
         let mean = best.iter().sum::<f64>() / 100.0;
         let variance = best.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 99.0;
+        report += &format!("{name} {mean:.4} se {:.4}; ", (variance / 100.0).sqrt());
         let margin = 3.0 * (variance / 100.0 + error * error).sqrt();
         assert!(mean < optuna + margin, "{name}: {mean:.4}, Optuna {optuna} with {margin:.4}");
     }
+    panic!("{report}");
 }
 
 #[test]
@@ -153,21 +156,24 @@ fn it_goes_where_the_good_ones_are() {
 #[test]
 fn how_far_a_trial_came_counts_first() {
     let space = space(&[("x", Domain::Real(0.0, 1.0))]);
-    let params = |x: f64| -> Params { [("x".to_owned(), Value::Float(x))].into() };
-    let (far, near) = (params(0.9), params(0.1));
+    // Two at the right end, the others from left to right, the better the further left.
+    let at = |i: u32| if i < 2 { 0.85 + 0.1 * f64::from(i) } else { 0.05 + 0.04 * f64::from(i) };
+    let points: Vec<Params> =
+        (0..20).map(|i| [("x".to_owned(), Value::Float(at(i)))].into()).collect();
     let history = |rungs: usize| -> Vec<Seen> {
         let outcome = |i| match i {
-            0 => Outcome::Loss { rungs, loss: 2.0 },
-            1 => Outcome::Loss { rungs: 0, loss: f64::INFINITY },
-            _ => Outcome::Loss { rungs: 1, loss: 1.0 },
+            0 | 1 => Outcome::Loss { rungs, loss: 9.0 },
+            19 => Outcome::Loss { rungs: 0, loss: f64::INFINITY },
+            _ => Outcome::Loss { rungs: 1, loss: at(i) },
         };
-        let params = |i| if i == 0 { &far } else { &near };
-        (0..10).map(|i| Seen { number: i, params: params(i), outcome: outcome(i) }).collect()
+        let seen = |i: u32| Seen { number: i, params: &points[i as usize], outcome: outcome(i) };
+        (0..20).map(seen).collect()
     };
-    let mean = |history: &[Seen]| {
-        let draw = |n| suggest(&space, &Seeds::new(1), n, history)["x"].as_float().expect("real");
+    let mean = |rungs: usize| {
+        let seen = history(rungs);
+        let draw = |n| suggest(&space, &Seeds::new(1), n, &seen)["x"].as_float().expect("real");
         (20..60).map(draw).sum::<f64>() / 40.0
     };
-    assert!(mean(&history(2)) > 0.7, "{}", mean(&history(2)));
-    assert!(mean(&history(1)) < 0.4, "{}", mean(&history(1)));
+    let (further, level) = (mean(2), mean(1));
+    assert!(further > 0.7 && level < 0.4, "{further} if they went further, {level} if not");
 }
