@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kill a GRU training with `kill -9` at random moments, resume it each time, and compare the
-# exported weights with those of a training that was left alone.
+# weights with those of a training that was left alone.
 #
 #     scripts/kill_test.sh [KILLS=20] [SEED=1]
 #
@@ -24,7 +24,7 @@ fi
 # Sized for half a minute of training on two cores; a checkpoint every 5 steps.
 "$CHURN_BIN" simulate telecom --customers 4000 --months 24 --seed 3 --out "$work/data" >"$work/simulate.log"
 train=("$CHURN_BIN" train configs/telecom.toml --device cpu --set data.root="$work/data"
-    --set 'models.use=["gru"]' --set train.epochs_max=24 --set train.patience=24
+    --set 'models.use=["gru"]' --set models.trees=false --set train.epochs_max=24 --set train.patience=24
     --set train.batch_customers=128 --set train.checkpoint_steps=5)
 # Steps of the newest whole checkpoint; a generation's number is twice its steps, plus one at the end.
 steps() {
@@ -34,7 +34,12 @@ steps() {
     echo $((10#${newest:-0} / 2))
 }
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
-hash_of() { sha256sum "$work/$1/bundle/weights.safetensors" | cut -d' ' -f1; }
+# The best weights, out of the last checkpoint.
+hash_of() {
+    local last
+    last="$(find "$work/$1/checkpoints/gru" -maxdepth 1 -name 'generation-*' | sort | tail -1)"
+    sha256sum "$last/best.safetensors" | cut -d' ' -f1
+}
 
 begin="$(now_ms)"
 "${train[@]}" --out "$work/whole" >"$work/whole.log" 2>&1

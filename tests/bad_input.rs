@@ -58,6 +58,7 @@ test_months = 2
 
 [models]
 use = ["mlp"]
+trees = false
 [models.mlp]
 width = 4
 blocks = 1
@@ -619,11 +620,11 @@ fn files_that_are_not_what_they_should_be() {
 fn configurations_and_flags() {
     run(&[
         train("unknown key", |w| w.config("epochs_max = 1", "epoch_max = 1"))
-            .fails(3, &["bad.toml:48", "`epoch_max`", "did you mean `epochs_max`?"]),
+            .fails(3, &["bad.toml:49", "`epoch_max`", "did you mean `epochs_max`?"]),
         train("unknown name", |w| w.config("kind = \"activity\"", "kind = \"actvity\""))
             .fails(3, &["bad.toml:14", "actvity", "did you mean `activity`?"]),
         train("wrong type", |w| w.config("epochs_max = 1", "epochs_max = \"many\""))
-            .fails(3, &["bad.toml:48", "epochs_max"]),
+            .fails(3, &["bad.toml:49", "epochs_max"]),
         train("no TOML", |w| w.config("seed = 3", "seed = = 3")).fails(3, &["bad.toml:2"]),
         train("not UTF-8", |w| w.write("bad.toml", b"name = \"a\"\n# \xff\n"))
             .fails(3, &["bad.toml:2: is not UTF-8"]),
@@ -646,7 +647,7 @@ fn configurations_and_flags() {
         })
         .fails(3, &["bad.toml:10", "the customer key cannot be a feature"]),
         train("network of negative width", |w| w.config("width = 4", "width = -4"))
-            .fails(3, &["bad.toml:45", "width"]),
+            .fails(3, &["bad.toml:46", "width"]),
         train("network of no width", |_| {})
             .with(&["--set", "models.mlp.width=0"])
             .fails(2, &["--set models.mlp.width", "must lie in [1, 16384], is 0"]),
@@ -669,7 +670,7 @@ fn configurations_and_flags() {
             .with(&["--device", "tpu"])
             .fails(2, &["tpu", "auto, gpu, cpu"]),
         train("no such device, in the file", |w| w.config("\"cpu\"", "\"tpu\""))
-            .fails(3, &["bad.toml:49", "there is no device `tpu`"]),
+            .fails(3, &["bad.toml:50", "there is no device `tpu`"]),
         train("a run folder in use", |w| {
             std::fs::create_dir(w.path("out")).expect("made");
             w.write("out/notes.txt", "mine");

@@ -14,8 +14,39 @@ use serde_json::Value;
 
 use crate::common::{Shared, Small, Table, run, run_ok};
 
-const FILES: [&str; 5] =
-    ["manifest.json", "model.json", "features.json", "weights.safetensors", "golden.jsonl"];
+/// Files of every bundle; beside them stands one for each member.
+const FILES: [&str; 4] = ["manifest.json", "model.json", "features.json", "golden.jsonl"];
+
+/// All files of a bundle.
+fn files(bundle: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(bundle).expect("a bundle");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Files of members.
+fn member_files(bundle: &Path) -> Vec<String> {
+    files(bundle).into_iter().filter(|name| !FILES.contains(&name.as_str())).collect()
+}
+
+/// The model of a run's bundle.
+fn champion(bundle: &Path) -> String {
+    Manifest::read(bundle).expect("a manifest").model
+}
+
+/// Writes the checksums of a forged file into the manifest.
+fn forge(bundle: &Path, file: &str, bytes: &[u8]) {
+    std::fs::write(bundle.join(file), bytes).expect("written");
+    let mut manifest = Manifest::read(bundle).expect("a manifest");
+    let entry = manifest.files.get_mut(file).expect("listed");
+    (entry.sha256, entry.bytes) = (fsx::sha256_hex(bytes), bytes.len() as u64);
+    manifest.manifest_sha256 = "0".repeat(64);
+    let bytes = manifest.to_bytes().expect("bytes");
+    std::fs::write(bundle.join("manifest.json"), bytes).expect("written");
+}
 
 /// A run of each kind of network over monthly data, and one over attributes alone.
 struct Trained {
@@ -36,8 +67,12 @@ impl Trained {
         };
         train("all", &[]);
         for kind in KINDS {
-            train(kind, &["--set", &format!("models.use=[\"{kind}\"]")]);
+            let only = format!("models.use=[\"{kind}\"]");
+            let champion = format!("models.champion={kind}");
+            let set = ["--set", &only, "--set", &champion];
+            train(kind, &set);
         }
+        train("logistic", &["--set", "models.champion=logistic", "--set", "models.use=[\"mlp\"]"]);
         Trained { telecom, fixed: Fixed::new() }
     }
 
@@ -45,10 +80,18 @@ impl Trained {
         PathBuf::from(self.telecom.path(run)).join("bundle")
     }
 
+    /// A bundle that holds a file, with an input that it can score.
+    #[track_caller]
+    fn bundle_with(&self, file: &str) -> (PathBuf, PathBuf) {
+        let has = |(bundle, _): &(PathBuf, PathBuf)| bundle.join(file).exists();
+        self.bundles().into_iter().find(has).unwrap_or_else(|| panic!("no bundle holds {file}"))
+    }
+
     /// Every bundle with an input that it can score.
-    fn bundles(&self) -> [(PathBuf, PathBuf); 2] {
+    fn bundles(&self) -> [(PathBuf, PathBuf); 3] {
         let fixed = self.fixed.folder.path().to_path_buf();
-        [(self.bundle("hybrid"), self.telecom.data.clone()), (fixed.join("run/bundle"), fixed)]
+        let telecom = |run: &str| (self.bundle(run), self.telecom.data.clone());
+        [telecom("hybrid"), (fixed.join("run/bundle"), fixed), telecom("logistic")]
     }
 }
 
@@ -85,6 +128,7 @@ kind = "random"
 folds = 3
 [models]
 use = ["mlp"]
+champion = "trees"
 mlp = { width = 16 }
 [train]
 epochs_max = 3
@@ -155,8 +199,8 @@ fn close(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>, tolerance: f64) {
 /// A copy of a bundle that may be damaged.
 fn copy(bundle: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in FILES {
-        std::fs::copy(bundle.join(name), folder.path().join(name)).expect("copied");
+    for name in files(bundle) {
+        std::fs::copy(bundle.join(&name), folder.path().join(&name)).expect("copied");
     }
     folder
 }
@@ -177,7 +221,8 @@ fn refused(bundle: &Path, input: &Path, file: &str, damage: &str) {
 fn a_damaged_file_is_refused_and_named() {
     let trained = TRAINED.get(Trained::new);
     for (bundle, input) in trained.bundles() {
-        for file in FILES {
+        for file in files(&bundle) {
+            let file = file.as_str();
             let whole = std::fs::read(bundle.join(file)).expect("bytes");
             let mut places = vec![0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1];
             if file == "manifest.json" {
@@ -252,25 +297,78 @@ fn files_of_two_bundles_do_not_mix() {
     }
 }
 
-/// Someone changed the weights and wrote the checksums anew: the golden rows disagree.
+/// Someone changed what was learned and wrote the checksums anew: the golden rows disagree.
 #[test]
 fn forged_checksums_do_not_help() {
     let trained = TRAINED.get(Trained::new);
+    let mut forms = BTreeSet::new();
     for (bundle, input) in trained.bundles() {
+        for file in member_files(&bundle) {
+            let forged = copy(&bundle);
+            let path = forged.path().join(&file);
+            let mut bytes = std::fs::read(&path).expect("bytes");
+            if file.ends_with(".safetensors") {
+                // The length of the header, the header, then the numbers.
+                let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+                bytes[8 + header..].fill(0);
+                forms.insert("network");
+            } else {
+                let mut learned: Value = serde_json::from_slice(&bytes).expect("JSON");
+                learned["bias"] = (learned["bias"].as_f64().expect("a bias") + 1.0).into();
+                forms.insert(if learned.get("trees").is_some() { "trees" } else { "logistic" });
+                bytes = serde_json::to_vec(&learned).expect("JSON");
+            }
+            forge(forged.path(), &file, &bytes);
+            refused(forged.path(), &input, "golden.jsonl", &format!("{file} changed"));
+        }
+    }
+    // Or the forms are not tested.
+    assert_eq!(forms, BTreeSet::from(["logistic", "network", "trees"]));
+}
+
+/// Whoever can write checksums can write anything: it must end in an error all the same.
+#[test]
+fn hostile_members_are_refused() {
+    let trained = TRAINED.get(Trained::new);
+    let (bundle, input) = trained.bundle_with("trees.json");
+    let trees = |change: &dyn Fn(&mut Value)| {
+        let bytes = std::fs::read(bundle.join("trees.json")).expect("trees");
+        let mut trees: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let with_nodes = |tree: &Value| tree["columns"].as_array().is_some_and(|c| !c.is_empty());
+        let all = trees["trees"].as_array_mut().expect("trees");
+        change(all.iter_mut().find(|tree| with_nodes(tree)).expect("a tree with nodes"));
+        serde_json::to_vec(&trees).expect("JSON")
+    };
+    let model = |change: &dyn Fn(&mut Value)| {
+        let mut model = read_json(&bundle.join("model.json"));
+        change(&mut model);
+        serde_json::to_vec(&model).expect("JSON")
+    };
+    let name = |to: &'static str| move |m: &mut Value| m["members"][0]["name"] = to.into();
+    for (damage, file, bytes) in [
+        ("a loop", "trees.json", trees(&|tree| tree["children"][0] = serde_json::json!([0, 0]))),
+        ("a leaf beyond", "trees.json", trees(&|tree| tree["children"][0][0] = (-9999).into())),
+        ("a column beyond", "trees.json", trees(&|tree| tree["columns"][0] = 9999.into())),
+        ("no leaves", "trees.json", trees(&|tree| tree["leaves"] = serde_json::json!([]))),
+        ("a huge leaf", "trees.json", trees(&|tree| tree["leaves"][0] = 1e300.into())),
+        ("no JSON", "trees.json", b"[[[[[[[[".to_vec()),
+        ("another folder", "model.json", model(&name("../../secret"))),
+        ("a taken name", "model.json", model(&name("manifest"))),
+        ("a long name", "model.json", model(&|m| m["members"][0]["name"] = "a".repeat(99).into())),
+        ("no member", "model.json", model(&|m| m["members"] = serde_json::json!([]))),
+        ("a share of 2", "model.json", model(&|m| m["members"][0]["weight"] = 2.0.into())),
+        (
+            "a falling calibrator",
+            "model.json",
+            model(&|m| {
+                m["calibrator"] =
+                    serde_json::json!({"kind": "platt", "slope": -1.0, "intercept": 0.0});
+            }),
+        ),
+    ] {
         let forged = copy(&bundle);
-        let path = forged.path().join("weights.safetensors");
-        let mut weights = std::fs::read(&path).expect("bytes");
-        // A safetensors file begins with the length of its header; the numbers follow the header.
-        let header = u64::from_le_bytes(weights[..8].try_into().expect("8 bytes")) as usize;
-        weights[8 + header..].fill(0);
-        std::fs::write(&path, &weights).expect("written");
-        let mut manifest = Manifest::read(forged.path()).expect("a manifest");
-        let entry = manifest.files.get_mut("weights.safetensors").expect("listed");
-        entry.sha256 = fsx::sha256_hex(&weights);
-        manifest.manifest_sha256 = "0".repeat(64);
-        let bytes = manifest.to_bytes().expect("bytes");
-        std::fs::write(forged.path().join("manifest.json"), bytes).expect("written");
-        refused(forged.path(), &input, "golden.jsonl", "weights set to zero");
+        forge(forged.path(), file, &bytes);
+        refused(forged.path(), &input, file, damage);
     }
 }
 
@@ -283,7 +381,14 @@ fn the_manifest_lists_every_file() {
         let names: BTreeSet<String> = entries
             .map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8"))
             .collect();
-        assert_eq!(names, FILES.iter().map(|name| (*name).to_owned()).collect());
+        let model = read_json(&bundle.join("model.json"));
+        let of_member = |member: &Value| {
+            let ending = if member["form"] == "network" { "safetensors" } else { "json" };
+            format!("{}.{ending}", member["name"].as_str().expect("a name"))
+        };
+        let members = model["members"].as_array().expect("members").iter().map(of_member);
+        assert_eq!(names, FILES.iter().map(|name| (*name).to_owned()).chain(members).collect());
+        assert!(manifest.microseconds_per_row > 0.0, "{}", manifest.microseconds_per_row);
         let listed: BTreeSet<String> = manifest.files.keys().cloned().collect();
         assert_eq!(listed, &names - &BTreeSet::from(["manifest.json".to_owned()]));
         for (name, entry) in &manifest.files {
@@ -343,7 +448,9 @@ fn scores_equal_the_predictions_of_the_training() {
         let months: BTreeSet<Month> = predictions.as_of.iter().flatten().copied().collect();
         let months: Vec<Month> = months.into_iter().collect();
         for month in [months[months.len() - 1], months[months.len() - 3], months[4]] {
-            let rows = predictions.rows(kind, 0.0).filter(|&r| predictions.as_of[r] == Some(month));
+            let model = champion(&trained.bundle(kind));
+            let rows =
+                predictions.rows(&model, 0.0).filter(|&r| predictions.as_of[r] == Some(month));
             let expected = predictions.risks(rows);
             assert!(expected.len() > 50, "{kind} {month}: {} predictions", expected.len());
             let as_of = month.to_string();
@@ -356,7 +463,7 @@ fn scores_equal_the_predictions_of_the_training() {
     }
     let (bundle, input) = &trained.bundles()[1];
     let predictions = Predictions::read(&trained.fixed.run());
-    let expected = predictions.risks(predictions.rows("mlp", 0.0));
+    let expected = predictions.risks(predictions.rows(&champion(bundle), 0.0));
     assert_eq!(expected.len(), 200);
     close(&expected, &scores(bundle, &[input], &[]), 1e-6);
 }
@@ -484,7 +591,7 @@ fn metrics_and_predictions_keep_their_contract() {
     let metrics = read_json(&all.join("metrics.json"));
     let predictions = Predictions::read(&all);
     let models: Vec<&String> = metrics["models"].as_object().expect("a map").keys().collect();
-    assert_eq!(models, ["gru", "hybrid", "logistic", "mlp"]);
+    assert_eq!(models, ["ensemble", "gru", "hybrid", "logistic", "mlp"]);
     for model in models {
         let splits = &metrics["models"][model];
         assert!(splits.get("folds").is_none(), "there is one division only");
@@ -495,7 +602,7 @@ fn metrics_and_predictions_keep_their_contract() {
     let metrics = read_json(&trained.fixed.run().join("metrics.json"));
     let predictions = Predictions::read(&trained.fixed.run());
     assert!(predictions.as_of.iter().all(Option::is_none), "there is no month");
-    for model in ["mlp", "logistic"] {
+    for model in ["mlp", "trees", "logistic", "ensemble"] {
         let entry = &metrics["models"][model];
         let folds = entry["folds"].as_array().expect("folds");
         assert_eq!(folds.len(), 3);

@@ -69,6 +69,7 @@ impl Small {
             "train.batch_customers=64",
             "models.mlp.width=16",
             "models.gru.hidden=16",
+            "models.trees=false",
         ] {
             args.extend(["--set".into(), set.into()]);
         }
@@ -253,11 +254,21 @@ pub fn outcome(command: &mut Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// Sha256 of the exported weights of a run.
+/// Sha256 of the best weights of all networks of a finished run, out of their last checkpoints.
 #[track_caller]
 pub fn weights_sha256(run: &str) -> String {
-    let file = Path::new(run).join("bundle/weights.safetensors");
-    churn::fsx::sha256_file(&file).unwrap_or_else(|error| panic!("{error}")).0
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{run}: {error}"));
+        let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
+        paths.sort();
+        paths
+    };
+    let of_network = |network: &PathBuf| {
+        let last = entries(network).pop().expect("a checkpoint").join("best.safetensors");
+        churn::fsx::sha256_file(&last).unwrap_or_else(|error| panic!("{error}")).0
+    };
+    let networks = entries(&Path::new(run).join("checkpoints"));
+    networks.iter().map(of_network).collect::<Vec<_>>().join(" ")
 }
 
 /// Says something that is seen even when the test passes: the harness holds back what the print

@@ -1,4 +1,5 @@
-//! The model that a network must beat: logistic regression with an L2 penalty.
+//! The models that a network must beat: [`trees`], and here a logistic regression with an L2
+//! penalty.
 //!
 //! Minimises  sum over rows of log loss + l2/2 |weights|²  (sklearn's `LogisticRegression` with
 //! C = 1/l2; the bias goes free) by L-BFGS, and picks `l2` by the validation split's log loss.
@@ -6,6 +7,7 @@
 mod curvature;
 mod lbfgs;
 mod objective;
+pub mod trees;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -91,10 +93,15 @@ pub fn fit(train: &Design, validation: &Design) -> Result<Logistic> {
 }
 
 impl Logistic {
+    /// Log-odds of `values`, row-major `[rows, weights.len()]`.
+    pub fn log_odds(&self, values: &[f32]) -> Vec<f64> {
+        let rows = values.par_chunks_exact(self.weights.len()).with_min_len(ROWS_PER_BLOCK);
+        rows.map(|row| dot(&self.weights, row) + self.bias).collect()
+    }
+
     /// Risks in 0..=1 of `values`, row-major `[rows, weights.len()]`.
     pub fn risks(&self, values: &[f32]) -> Vec<f64> {
-        let rows = values.par_chunks_exact(self.weights.len()).with_min_len(ROWS_PER_BLOCK);
-        rows.map(|row| sigmoid(dot(&self.weights, row) + self.bias)).collect()
+        self.log_odds(values).into_iter().map(sigmoid).collect()
     }
 
     /// Mean log loss in nats, unclipped.

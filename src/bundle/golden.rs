@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Scorer};
+use super::Scorer;
 use crate::error::{Kind, Result};
-use crate::panel::{Panel, RawCustomer, Snapshots};
+use crate::panel::{Intake, Panel, RawCustomer, Snapshots};
 
 /// Enough to meet every kind of feature, few enough to add nothing to the load time.
 pub const GOLDEN_ROWS: usize = 16;
@@ -34,16 +34,16 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<GoldenRow>> {
 }
 
 /// Scores the golden rows.
-pub fn score(rows: &[RawCustomer], scorer: &Scorer, model: &Model) -> Result<Vec<f64>> {
-    let panel = Panel::from_raw(rows, &model.intake)?;
+pub fn score(rows: &[RawCustomer], scorer: &Scorer, intake: &Intake) -> Result<Vec<f64>> {
+    let panel = Panel::from_raw(rows, intake)?;
     let last = |c: usize| panel.starts[c] as usize + panel.months_of(c) - 1;
     let snapshots = Snapshots::unlabelled((0..rows.len()).map(|c| (c, last(c))));
     scorer.risks(&panel, &snapshots)
 }
 
-pub fn check(rows: &[GoldenRow], scorer: &Scorer, model: &Model, path: &Path) -> Result<()> {
+pub fn check(rows: &[GoldenRow], scorer: &Scorer, intake: &Intake, path: &Path) -> Result<()> {
     let raw: Vec<RawCustomer> = rows.iter().map(|row| row.customer.clone()).collect();
-    let risks = score(&raw, scorer, model)?;
+    let risks = score(&raw, scorer, intake)?;
     for (row, risk) in rows.iter().zip(risks) {
         if (row.risk - risk).abs() > TOLERANCE || risk.is_nan() {
             return Err(Kind::Corrupt

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::ModelKind;
 use crate::error::{Kind, Result};
 use crate::eval::ModelMetrics;
 use crate::fsx;
@@ -13,7 +12,7 @@ use crate::fsx;
 pub const NAME: &str = "manifest.json";
 
 /// Raised when a reader of the old format would misread the new one.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Largest file of a bundle that is read.
 const FILE_BYTES_MAX: u64 = 2 << 30;
@@ -38,12 +37,24 @@ pub struct Origin {
     pub fold: Option<u32>,
 }
 
+/// The model that is exported.
+#[derive(Debug, Clone, Copy)]
+pub struct Champion<'a> {
+    pub name: &'a str,
+    pub metrics: &'a ModelMetrics,
+    pub microseconds_per_row: f64,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
     /// First half of the sha256 over all files' checksums.
     pub bundle_id: String,
-    pub model: ModelKind,
+    /// The champion's name in the run's tables.
+    pub model: String,
+    /// What scoring one snapshot took where the bundle was made, on its CPU, in microseconds:
+    /// features and models, not reading and writing of files.
+    pub microseconds_per_row: f64,
     pub code_version: String,
     pub origin: Origin,
     pub files: BTreeMap<String, FileEntry>,
@@ -59,27 +70,23 @@ pub struct FileEntry {
 }
 
 impl Manifest {
-    pub fn new(
-        files: &[(&str, Vec<u8>)],
-        model: ModelKind,
-        origin: &Origin,
-        metrics: &ModelMetrics,
-    ) -> Self {
+    pub fn new(files: &[(String, Vec<u8>)], champion: &Champion, origin: &Origin) -> Self {
         let entry = |bytes: &Vec<u8>| FileEntry {
             sha256: fsx::sha256_hex(bytes),
             bytes: bytes.len() as u64,
         };
         let files: BTreeMap<String, FileEntry> =
-            files.iter().map(|(name, bytes)| ((*name).to_owned(), entry(bytes))).collect();
+            files.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
         let sums: String = files.iter().map(|(n, f)| format!("{n} {}\n", f.sha256)).collect();
         Manifest {
             format_version: FORMAT_VERSION,
             bundle_id: fsx::sha256_hex(sums.as_bytes())[..32].to_owned(),
-            model,
+            model: champion.name.to_owned(),
+            microseconds_per_row: champion.microseconds_per_row,
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             origin: origin.clone(),
             files,
-            metrics: metrics.clone(),
+            metrics: champion.metrics.clone(),
             manifest_sha256: BLANK.to_owned(),
         }
     }

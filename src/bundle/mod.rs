@@ -3,15 +3,18 @@
 //! | file | holds |
 //! |---|---|
 //! | `manifest.json` | format, id, sha256 and size of each file, seed, hashes, metrics |
-//! | `model.json` | architecture, and what was read: sources, label |
+//! | `model.json` | its members with their weights, the calibrator, and what was read: sources, label |
 //! | `features.json` | the fitted features |
-//! | `weights.safetensors` | the network's parameters |
+//! | `<member>.safetensors` | parameters of a network |
+//! | `<member>.json` | nodes of trees, or weights of a logistic regression |
 //! | `golden.jsonl` | raw customers with their risks, scored again on every load |
 
 mod golden;
 mod manifest;
+mod member;
 mod scorer;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -19,61 +22,88 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::config::LabelSpec;
 use crate::error::{Kind, Result};
-use crate::eval::ModelMetrics;
+use crate::eval::Calibrator;
 use crate::features::FittedFeatures;
 use crate::fsx;
-use crate::nn::Architecture;
-use crate::nn::params::{self, Parameters};
 use crate::panel::Intake;
 
 pub use golden::{GOLDEN_ROWS, GoldenRow};
-pub use manifest::{Manifest, Origin};
+pub use manifest::{Champion, Manifest, Origin};
+pub use member::{Form, Learned, Member, Ready};
 pub use scorer::Scorer;
 
 const MODEL: &str = "model.json";
 const FEATURES: &str = "features.json";
-const WEIGHTS: &str = "weights.safetensors";
 const GOLDEN: &str = "golden.jsonl";
+
+/// Names that no member's file may have.
+const RESERVED: [&str; 4] = [manifest::NAME, MODEL, FEATURES, GOLDEN];
 
 /// What the files hold, apart from the manifest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contents {
     pub model: Model,
     pub features: FittedFeatures,
-    pub parameters: Parameters,
+    /// One per member of the model.
+    pub learned: Vec<Learned>,
     pub golden: Vec<GoldenRow>,
 }
 
 /// What is computed, and from which tables.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    pub architecture: Architecture,
+    /// Their log-odds are averaged by weight; weights sum to 1.
+    pub members: Vec<Member>,
+    /// Applied to the mean.
+    pub calibrator: Calibrator,
     pub intake: Intake,
     /// What the risk is the probability of.
     pub label: LabelSpec,
-    /// Added to the network's log-odds.
-    pub log_odds_shift: f32,
+}
+
+/// Rounding of a sum of weights.
+const WEIGHTS_TOLERANCE: f64 = 1e-6;
+
+impl Model {
+    /// What is wrong with a model that comes from elsewhere, if anything is.
+    fn fault(&self) -> Option<String> {
+        let members = 1..=member::MEMBERS_MAX;
+        if !members.contains(&self.members.len()) {
+            return Some(format!("it has {} members", self.members.len()));
+        }
+        let sum: f64 = self.members.iter().map(|member| member.weight).sum();
+        let names: BTreeSet<&str> = self.members.iter().map(|member| &*member.name).collect();
+        let fault = self.members.iter().find_map(Member::fault);
+        let checks = [
+            (names.len() < self.members.len()).then(|| "two members share a name".to_owned()),
+            ((sum - 1.0).abs() > WEIGHTS_TOLERANCE).then(|| format!("its weights sum to {sum}")),
+            self.calibrator.fault().map(str::to_owned),
+        ];
+        fault.or_else(|| checks.into_iter().flatten().next())
+    }
 }
 
 /// Writes a bundle and returns its id.
 pub fn publish(
     folder: &Path,
     contents: &Contents,
+    champion: &Champion,
     origin: &Origin,
-    metrics: &ModelMetrics,
 ) -> Result<String> {
     let mut golden = Vec::new();
     for row in &contents.golden {
         golden.extend(json(row)?);
         golden.push(b'\n');
     }
-    let files = [
-        (MODEL, pretty(&contents.model)?),
-        (FEATURES, pretty(&contents.features)?),
-        (WEIGHTS, params::to_safetensors(&contents.parameters)?),
-        (GOLDEN, golden),
+    let mut files = vec![
+        (MODEL.to_owned(), pretty(&contents.model)?),
+        (FEATURES.to_owned(), pretty(&contents.features)?),
+        (GOLDEN.to_owned(), golden),
     ];
-    let manifest = Manifest::new(&files, contents.model.architecture.kind, origin, metrics);
+    for (member, learned) in contents.model.members.iter().zip(&contents.learned) {
+        files.push((member.file(), learned.to_bytes()?));
+    }
+    let manifest = Manifest::new(&files, champion, origin);
     let bytes = manifest.to_bytes()?;
     fsx::publish_folder(folder, |temp| {
         for (name, bytes) in &files {
@@ -103,12 +133,22 @@ pub fn load(folder: &Path, device: &Device) -> Result<Bundle> {
     let manifest = Manifest::read(folder)?;
     let model: Model = parse(folder, MODEL, &manifest.checked(folder, MODEL)?)?;
     let features: FittedFeatures = parse(folder, FEATURES, &manifest.checked(folder, FEATURES)?)?;
-    let weights = manifest.checked(folder, WEIGHTS)?;
-    let parameters = params::from_safetensors(&weights, &folder.join(WEIGHTS))?;
+    if let Some(fault) = model.fault() {
+        return Err(Kind::Corrupt.at(folder.join(MODEL)).msg(fault));
+    }
     let golden = golden::parse(&manifest.checked(folder, GOLDEN)?, &folder.join(GOLDEN))?;
-    let scorer = Scorer::new(&model, features, &parameters, device)
-        .map_err(|error| Kind::Corrupt.at(folder.join(WEIGHTS)).msg(error.message))?;
-    golden::check(&golden, &scorer, &model, &folder.join(GOLDEN))?;
+    let mut learned = Vec::new();
+    for member in &model.members {
+        let (file, path) = (member.file(), folder.join(member.file()));
+        let found = Learned::parse(&member.form, &manifest.checked(folder, &file)?, &path)?;
+        // Alone first, so that a fault is told with its file.
+        found
+            .ready(&member.form, &features, device)
+            .map_err(|error| Kind::Corrupt.at(&path).msg(error.message))?;
+        learned.push(found);
+    }
+    let scorer = Scorer::new(&model, features, &learned, device)?;
+    golden::check(&golden, &scorer, &model.intake, &folder.join(GOLDEN))?;
     Ok(Bundle { manifest, model, scorer })
 }
 

@@ -1,56 +1,53 @@
-//! A network with its fitted features: panel in, risks out.
+//! Models with their fitted features: panel in, risks out.
 
-use burn::module::Module;
 use burn::tensor::Device;
 
-use super::Model;
-use crate::config::ModelKind;
+use super::member::{Learned, Ready};
+use super::{Model, golden};
 use crate::error::Result;
+use crate::eval::Calibrator;
 use crate::features::{Encoder, FittedFeatures};
-use crate::nn::Network;
-use crate::nn::params::{self, Parameters};
-use crate::panel::{Panel, Snapshots};
-use crate::seeds::Seeds;
-use crate::tensors::{Examples, Resident};
-use crate::train::{log_odds, risk};
+use crate::panel::{Intake, Panel, Snapshots};
+use crate::train::risk;
 
 pub struct Scorer {
-    kind: ModelKind,
-    network: Network,
+    /// Each with its weight.
+    members: Vec<(f64, Ready)>,
+    calibrator: Calibrator,
     features: FittedFeatures,
-    log_odds_shift: f32,
-    device: Device,
 }
 
 impl Scorer {
-    /// Puts the parameters on the device.
+    /// Puts what was learned on the device, one entry per member of the model.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind) if something does not fit the features.
     pub fn new(
         model: &Model,
         features: FittedFeatures,
-        parameters: &Parameters,
+        learned: &[Learned],
         device: &Device,
     ) -> Result<Self> {
-        let fresh = model.architecture.init(&Seeds::new(0), device);
-        Ok(Scorer {
-            kind: model.architecture.kind,
-            network: params::load(fresh, parameters)?.valid(),
-            features,
-            log_odds_shift: model.log_odds_shift,
-            device: device.clone(),
-        })
+        let ready = |(member, learned): (&super::Member, &Learned)| {
+            Ok((member.weight, learned.ready(&member.form, &features, device)?))
+        };
+        let members = model.members.iter().zip(learned).map(ready).collect::<Result<Vec<_>>>()?;
+        Ok(Scorer { members, calibrator: model.calibrator.clone(), features })
     }
 
-    /// The risk of each snapshot, in their order.
+    /// The calibrated risk of each snapshot, in their order.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind) if the panel has other columns than the model.
     pub fn risks(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Vec<f64>> {
         let chosen: Vec<u32> = (0..snapshots.len() as u32).collect();
         let encoder = Encoder::new(&self.features, panel)?;
-        let examples = Examples { encoder: &encoder, snapshots, chosen: &chosen };
-        let data = Resident::of(&examples, self.kind, &self.device);
-        let found = log_odds(&self.network, &data);
-        Ok(found.into_iter().map(|x| risk(x + self.log_odds_shift)).collect())
+        let mut mean = vec![0.0; chosen.len()];
+        for (weight, member) in &self.members {
+            let found = member.log_odds(&encoder, snapshots, &chosen);
+            mean.iter_mut().zip(found).for_each(|(mean, x)| *mean += weight * x);
+        }
+        Ok(mean.into_iter().map(|x| risk(self.calibrator.apply(x))).collect())
     }
 
     /// Golden rows of some customers, each with its history up to a calendar month.
@@ -58,7 +55,7 @@ impl Scorer {
         &self,
         panel: &Panel,
         places: &[(usize, usize)],
-        model: &Model,
+        intake: &Intake,
     ) -> Result<Vec<super::GoldenRow>> {
         let mut raw: Vec<_> =
             places.iter().map(|&(customer, month)| panel.raw(customer, month)).collect();
@@ -66,7 +63,7 @@ impl Scorer {
         for (number, customer) in raw.iter_mut().enumerate() {
             customer.customer_id = format!("golden-{}", number + 1);
         }
-        let risks = super::golden::score(&raw, self, model)?;
+        let risks = golden::score(&raw, self, intake)?;
         let row = |(customer, risk)| super::GoldenRow { risk, customer };
         Ok(raw.into_iter().zip(risks).map(row).collect())
     }

@@ -1,38 +1,41 @@
-//! One fold: fit features, train every network and the baseline, predict.
+//! One fold: fit features, train every network, the trees and the baseline, then judge them.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::data::{Customers, Data};
+use super::judge::Judge;
 use super::parts::FoldParts;
 use super::predictions::{PartScores, Predictions, View};
 use super::progress::{Bar, Voice};
+use crate::baseline::trees::{self, Table};
 use crate::baseline::{self, Design};
+use crate::bundle::{Form, Learned, Ready};
 use crate::clock::Clock;
 use crate::config::{Config, ModelKind};
 use crate::error::{Kind, Result};
-use crate::features::{self, Encoder, FittedFeatures};
+use crate::eval::Calibrated;
+use crate::features::{self, Block, Encoder, FittedFeatures, RawKind};
 use crate::fsx;
 use crate::nn::Architecture;
-use crate::nn::params::{self, Parameters};
-use crate::panel::Part;
+use crate::panel::{Part, Snapshots};
 use crate::seeds::Seeds;
 use crate::tensors::{Chosen, Examples, Resident};
 use crate::track::{JsonLines, TensorBoard};
 use crate::train::sink::{Sink, Tee};
 use crate::train::{self, EpochRecord, Feed, Job, Start, Stop, Trained};
 
-/// Name of the logistic regression in all outputs.
+/// Names of what is no network in all outputs.
+pub const TREES: &str = "trees";
 pub const LOGISTIC: &str = "logistic";
+pub const ENSEMBLE: &str = "ensemble";
 
-/// Snapshots that are encoded, predicted and written at a time: with 300 numbers each 80 MB.
-const PIECE_SNAPSHOTS: usize = 1 << 16;
-
-/// Of the budget, what the matrix of the logistic regression may take.
+/// Of the budget, what the matrix of the logistic regression may take, and that of the trees.
 const DESIGN_SHARE: u64 = 6;
 
-/// The risks of some snapshots.
-type Risks<'r> = &'r dyn Fn(&View, &Encoder, &[u32]) -> Vec<f64>;
+/// Most rows that trees and logistic regression learn from: more move the log loss in the fourth
+/// digit, and a million would take trees longer than a network.
+const SAMPLE_ROWS_MAX: usize = 200_000;
 
 /// What all folds share.
 pub struct Session<'a> {
@@ -57,23 +60,36 @@ pub struct Session<'a> {
 pub struct FoldResult {
     pub number: Option<u32>,
     pub features: FittedFeatures,
+    pub learners: Vec<Learner>,
+    /// Of every learner, in their order; then of the ensemble, where there is one.
     pub models: Vec<ModelResult>,
 }
 
-/// One model of one fold.
-pub struct ModelResult {
+/// One trained model.
+pub struct Learner {
     pub name: &'static str,
-    pub scores: PartScores,
+    pub form: Form,
+    pub learned: Learned,
+    pub ready: Ready,
     pub seconds: f64,
-    pub parameters: u64,
     /// Of networks only.
-    pub network: Option<NetworkResult>,
+    pub history: Vec<EpochRecord>,
 }
 
-pub struct NetworkResult {
-    pub architecture: Architecture,
-    pub parameters: Parameters,
-    pub history: Vec<EpochRecord>,
+/// What one model, or an average of several, predicts.
+pub struct ModelResult {
+    /// Shares of the learners.
+    pub weights: Vec<f64>,
+    pub calibrated: Calibrated,
+    pub scores: PartScores,
+}
+
+impl FoldResult {
+    /// Names of the models, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let learners = self.learners.iter().map(|learner| learner.name);
+        learners.chain(std::iter::once(ENSEMBLE)).take(self.models.len())
+    }
 }
 
 /// The epochs of each network so far.
@@ -104,38 +120,32 @@ impl Session<'_> {
         let View { panel, snapshots, fold: parts } = self.data.sample(fold);
         let features = features::fit(panel, snapshots, parts, &self.config.features)?;
         let fitted = Fitted { features: &features, fold, number };
-        let mut models = Vec::new();
+        let mut learners = Vec::new();
         for &kind in &self.config.models.kinds {
-            models.push(self.network(&fitted, kind, predictions)?);
+            learners.push(self.network(&fitted, kind)?);
         }
-        models.push(self.logistic(&fitted, predictions)?);
-        Ok(FoldResult { number, features, models })
+        if self.config.models.trees {
+            learners.push(self.trees(&fitted)?);
+        }
+        learners.push(self.logistic(&fitted)?);
+        let judge = Judge { data: self.data, fold, features: &features, learners: &learners };
+        let models = judge.run(predictions)?;
+        Ok(FoldResult { number, features, learners, models })
     }
 
-    fn network(
-        &self,
-        fitted: &Fitted,
-        kind: ModelKind,
-        predictions: &mut Predictions,
-    ) -> Result<ModelResult> {
+    fn network(&self, fitted: &Fitted, kind: ModelKind) -> Result<Learner> {
         let architecture = Architecture::new(kind, &self.config.models, fitted.features);
         let trained = self.train(fitted, &architecture)?;
-        let shift = train::prior_correction(&self.config.train);
-        let device = &self.device.device;
-        let scores =
-            self.predict(fitted, (kind.name(), predictions), &|view, encoder, chosen| {
-                let examples = Examples { encoder, snapshots: view.snapshots, chosen };
-                let data = Resident::of(&examples, kind, device);
-                let found = train::log_odds(&trained.network, &data).into_iter();
-                found.map(|log_odds| train::risk(log_odds + shift)).collect()
-            })?;
-        let Trained { parameters, history, seconds, .. } = trained;
-        Ok(ModelResult {
+        let Trained { parameters, history, seconds, network } = trained;
+        let log_odds_shift = train::prior_correction(&self.config.train);
+        let device = self.device.device.clone();
+        Ok(Learner {
             name: kind.name(),
-            scores,
+            form: Form::Network { architecture: Box::new(architecture), log_odds_shift },
+            learned: Learned::Network(parameters),
+            ready: Ready::Network { kind, network: Box::new(network), log_odds_shift, device },
             seconds,
-            parameters: params::count(&parameters),
-            network: Some(NetworkResult { architecture, parameters, history }),
+            history,
         })
     }
 
@@ -174,7 +184,6 @@ impl Session<'_> {
         let kind = architecture.kind;
         let name = &fitted.job_name(kind);
         let (leavers, members) = self.train_counts(fitted);
-        let seed_index = fitted.number.map_or(0, |number| u64::from(number) + 1);
         let identity = format!("{} {} {name}", self.config_sha256, self.data.facts.sha256);
         let job = Job {
             architecture,
@@ -182,7 +191,7 @@ impl Session<'_> {
             train,
             validation,
             train_rate: leavers as f64 / members as f64,
-            seeds: Seeds::new(self.config.seed).child(kind.name(), seed_index),
+            seeds: Seeds::new(self.config.seed).child(kind.name(), fitted.seed_index()),
             device: &self.device.device,
             checkpoints: &self.folder.join("checkpoints").join(name),
             start: self.start,
@@ -211,68 +220,76 @@ impl Session<'_> {
         (churned, members)
     }
 
-    /// Predicts all customers, piece by piece.
-    fn predict(
-        &self,
-        fitted: &Fitted,
-        (model, predictions): (&str, &mut Predictions),
-        risks: Risks,
-    ) -> Result<PartScores> {
-        let mut scores = PartScores::default();
-        self.data.each(fitted.fold, &mut |view| {
-            let encoder = Encoder::new(fitted.features, view.panel)?;
-            let parts = &view.fold.parts;
-            let is_asked = |&s: &u32| self.data.predicted().contains(&parts[s as usize]);
-            let chosen: Vec<u32> = (0..parts.len() as u32).filter(is_asked).collect();
-            let customers = &view.snapshots.customers;
-            let mut rest = chosen.as_slice();
-            while !rest.is_empty() {
-                // A sequence model reads a customer once: no customer in two pieces.
-                let last = customers[rest[rest.len().min(PIECE_SNAPSHOTS) - 1] as usize];
-                let end = rest.partition_point(|&s| customers[s as usize] <= last);
-                let (piece, tail) = rest.split_at(end);
-                let found = risks(&view, &encoder, piece);
-                predictions.add(model, view, (piece, &found), &mut scores)?;
-                rest = tail;
-            }
-            Ok(())
-        })?;
-        Ok(scores)
-    }
-
-    fn logistic(&self, fitted: &Fitted, predictions: &mut Predictions) -> Result<ModelResult> {
+    fn trees(&self, fitted: &Fitted) -> Result<Learner> {
         let start = self.clock.elapsed();
-        let view = self.data.sample(fitted.fold);
-        let encoder = Encoder::new(fitted.features, view.panel)?;
-        let row_bytes = 4 * features::design_width(fitted.features).max(1) as u64;
-        let rows_max = (self.budget / DESIGN_SHARE / row_bytes) as usize;
-        let design = |part: Part| {
-            let members = view.fold.members(part);
-            if members.is_empty() {
-                let message = format!("the sample holds no snapshot of the {} part", part.name());
-                return Err(Kind::Data.msg(message).hint("raise train.memory_gb"));
-            }
-            let chosen = thinned(members, rows_max);
-            let block = features::design(&encoder, view.snapshots, &chosen);
-            let label = |&s: &u32| f32::from(u8::from(view.snapshots.churned[s as usize]));
-            let labels = chosen.iter().map(label).collect();
-            Ok(Owned { values: block.values, columns: block.width, labels })
+        let columns = fitted.features.raw_columns();
+        let kinds: Vec<_> = columns.into_iter().map(|column| column.kind).collect();
+        let sample = |part| self.matrix(fitted, part, kinds.len(), &features::raw_block);
+        let seeds = Seeds::new(self.config.seed).child(TREES, fitted.seed_index());
+        let trees = {
+            let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
+            trees::fit(&table(&train, &kinds), &table(&validation, &kinds), &seeds)?
         };
-        let model = {
-            let (train, validation) = (design(Part::Train)?, design(Part::Validation)?);
-            baseline::fit(&train.view(), &validation.view())?
-        };
-        let scores = self.predict(fitted, (LOGISTIC, predictions), &|view, encoder, chosen| {
-            model.risks(&features::design(encoder, view.snapshots, chosen).values)
-        })?;
-        Ok(ModelResult {
-            name: LOGISTIC,
-            scores,
+        Ok(Learner {
+            name: TREES,
+            form: Form::Trees,
+            learned: Learned::Trees(trees.clone()),
+            ready: Ready::Trees(trees),
             seconds: (self.clock.elapsed() - start).as_secs_f64(),
-            parameters: model.weights.len() as u64 + 1,
-            network: None,
+            history: Vec::new(),
         })
     }
+
+    fn logistic(&self, fitted: &Fitted) -> Result<Learner> {
+        let start = self.clock.elapsed();
+        let columns = features::design_width(fitted.features);
+        let sample = |part| self.matrix(fitted, part, columns, &features::design);
+        let logistic = {
+            let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
+            let numbers = |of: &Matrix| of.1.iter().map(|&y| f32::from(u8::from(y))).collect();
+            let labels: [Vec<f32>; 2] = [numbers(&train), numbers(&validation)];
+            let [train, validation] = [(&train, &labels[0]), (&validation, &labels[1])]
+                .map(|(of, labels)| Design { values: &of.0.values, columns, labels });
+            baseline::fit(&train, &validation)?
+        };
+        Ok(Learner {
+            name: LOGISTIC,
+            form: Form::Logistic,
+            learned: Learned::Logistic(logistic.clone()),
+            ready: Ready::Logistic(logistic),
+            seconds: (self.clock.elapsed() - start).as_secs_f64(),
+            history: Vec::new(),
+        })
+    }
+
+    /// Encoded rows of a part with their labels: all of the sample, or as many as the budget
+    /// allows.
+    fn matrix(
+        &self,
+        fitted: &Fitted,
+        part: Part,
+        columns: usize,
+        encode: &dyn Fn(&Encoder, &Snapshots, &[u32]) -> Block,
+    ) -> Result<Matrix> {
+        let view = self.data.sample(fitted.fold);
+        let members = view.fold.members(part);
+        if members.is_empty() {
+            let message = format!("the sample holds no snapshot of the {} part", part.name());
+            return Err(Kind::Data.msg(message).hint("raise train.memory_gb"));
+        }
+        let affordable = self.budget / DESIGN_SHARE / (4 * columns.max(1) as u64);
+        let chosen = thinned(members, SAMPLE_ROWS_MAX.min(affordable as usize));
+        let encoder = Encoder::new(fitted.features, view.panel)?;
+        let labels = chosen.iter().map(|&s| view.snapshots.churned[s as usize]).collect();
+        Ok((encode(&encoder, view.snapshots, &chosen), labels))
+    }
+}
+
+/// Encoded rows with their labels.
+type Matrix = (Block, Vec<bool>);
+
+fn table<'a>((block, labels): &'a Matrix, kinds: &'a [RawKind]) -> Table<'a> {
+    Table { values: &block.values, kinds, labels }
 }
 
 /// At most `rows_max` snapshots, drawn at random where there are more.
@@ -280,7 +297,7 @@ fn thinned(members: Vec<u32>, rows_max: usize) -> Vec<u32> {
     if members.len() <= rows_max {
         return members;
     }
-    tracing::info!("the logistic regression learns from {rows_max} of {} snapshots", members.len());
+    tracing::info!("trees or logistic regression: {rows_max} of {} snapshots", members.len());
     let order = Seeds::new(members.len() as u64).shuffled("logistic", 0, members.len());
     let mut chosen: Vec<u32> = order[..rows_max].iter().map(|&i| members[i as usize]).collect();
     chosen.sort_unstable();
@@ -296,22 +313,14 @@ struct Fitted<'a> {
 }
 
 impl Fitted<'_> {
+    fn seed_index(&self) -> u64 {
+        self.number.map_or(0, |number| u64::from(number) + 1)
+    }
+
     fn job_name(&self, kind: ModelKind) -> String {
         match self.number {
             Some(number) => format!("{}-fold{number}", kind.name()),
             None => kind.name().to_owned(),
         }
-    }
-}
-
-struct Owned {
-    values: Vec<f32>,
-    columns: usize,
-    labels: Vec<f32>,
-}
-
-impl Owned {
-    fn view(&self) -> Design<'_> {
-        Design { values: &self.values, columns: self.columns, labels: &self.labels }
     }
 }

@@ -10,6 +10,8 @@ use crate::source::write::{OutColumn, TableDraft};
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
     pub labels: Vec<bool>,
+    /// Before calibration.
+    pub raw_risks: Vec<f64>,
     pub risks: Vec<f64>,
 }
 
@@ -37,13 +39,14 @@ impl Predictions {
         &mut self,
         model: &str,
         view: View,
-        (chosen, risks): (&[u32], &[f64]),
+        (chosen, raw_risks, risks): (&[u32], &[f64], &[f64]),
         scores: &mut PartScores,
     ) -> Result<()> {
         let View { panel, snapshots, fold } = view;
         let part = |&s: &u32| fold.parts[s as usize];
-        for (s, &risk) in chosen.iter().zip(risks) {
+        for ((s, &risk), &raw) in chosen.iter().zip(risks).zip(raw_risks) {
             if let Some(at) = Part::LABELLED.iter().position(|of| *of == part(s)) {
+                scores[at].raw_risks.push(raw);
                 scores[at].labels.push(snapshots.churned[*s as usize]);
                 scores[at].risks.push(risk);
             }

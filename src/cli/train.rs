@@ -7,22 +7,22 @@ use std::sync::Arc;
 use super::args::TrainArgs;
 use super::context::{Context, catch_signals};
 use super::data::{self, Data};
-use super::fold::{FoldResult, ModelResult, NetworkResult, Session};
-use super::predictions::{Predictions, Scores, View};
+use super::export::export;
+use super::fold::{FoldResult, ModelResult, Session};
+use super::predictions::{Predictions, Scores};
 use super::progress::Voice;
 use super::run_folder::{self, RunFolder};
 use super::{memory, output};
-use crate::bundle::{self, Contents, GOLDEN_ROWS, Model, Origin, Scorer};
 use crate::clock::Clock;
 use crate::config::Resolved;
 use crate::error::{Kind, Result};
-use crate::eval::{FoldMetrics, Metrics, ModelMetrics, RunMetrics, metrics};
+use crate::eval::{Calibration, FoldMetrics, Metrics, ModelMetrics, RunMetrics, metrics};
 use crate::fsx;
 use crate::panel::Part;
 use crate::quality;
 use crate::report::{self, ModelScores, QualityLine, ReportInput, TrainingCurve};
 use crate::tensors;
-use crate::train::{NEVER, Start, prior_correction};
+use crate::train::{NEVER, Start};
 
 /// Parses, trains, prints the table of test metrics.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
@@ -31,7 +31,9 @@ pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let start = if args.resume { Start::Resume } else { Start::Fresh };
     let run = train(&resolved, args.out.as_deref(), start, &context.clock)?;
     output::print(&format!("{}\nrun      {}\n", run.metrics.table("test"), run.folder.display()))?;
-    output::print(&format!("bundle   {}/bundle ({})", run.folder.display(), run.bundle_id))
+    let champion = run.metrics.champion.as_deref().unwrap_or("none");
+    let bundle = format!("{}/bundle ({})", run.folder.display(), run.bundle_id);
+    output::print(&format!("champion {champion}\nbundle   {bundle}"))
 }
 
 /// A finished run.
@@ -88,7 +90,8 @@ pub fn train(
     write_config()?;
     predictions.publish()?;
     let metrics = evaluate(resolved, &folds);
-    let run = publish(&Outcome { resolved, sha256, folder, data, findings, folds, metrics })?;
+    let outcome = Outcome { resolved, sha256, folder, data, findings, folds, metrics };
+    let run = publish(&outcome, clock.as_ref())?;
     if let Some(bytes) = memory::peak() {
         tracing::info!("peak memory {} MB", bytes.div_ceil(1 << 20));
     }
@@ -105,19 +108,19 @@ fn train_folds(session: &Session, predictions: &mut Predictions) -> Result<Vec<F
 }
 
 /// All that a run produced, before it is written.
-struct Outcome<'a> {
-    resolved: &'a Resolved,
-    sha256: String,
-    folder: RunFolder,
-    data: Data,
-    findings: quality::Report,
-    folds: Vec<FoldResult>,
-    metrics: RunMetrics,
+pub struct Outcome<'a> {
+    pub resolved: &'a Resolved,
+    pub sha256: String,
+    pub folder: RunFolder,
+    pub data: Data,
+    pub findings: quality::Report,
+    pub folds: Vec<FoldResult>,
+    pub metrics: RunMetrics,
 }
 
-fn publish(outcome: &Outcome) -> Result<Run> {
+fn publish(outcome: &Outcome, clock: &dyn Clock) -> Result<Run> {
     let path = &outcome.folder.path;
-    let bundle_id = export(outcome, &path.join("bundle"))?;
+    let bundle_id = export(outcome, clock, &path.join("bundle"))?;
     let json = serde_json::to_vec_pretty(&outcome.metrics)
         .map_err(|error| Kind::Internal.msg(error.to_string()))?;
     fsx::publish_bytes(&path.join("report.html"), write_report(outcome, &bundle_id)?.as_bytes())?;
@@ -128,7 +131,7 @@ fn publish(outcome: &Outcome) -> Result<Run> {
 
 fn evaluate(resolved: &Resolved, folds: &[FoldResult]) -> RunMetrics {
     let mut run = RunMetrics::default();
-    for (at, model) in folds[0].models.iter().enumerate() {
+    for (at, name) in folds[0].names().enumerate() {
         let of_fold = |result: &FoldResult| split_metrics(resolved, &result.models[at]);
         let by_fold: Vec<BTreeMap<String, Metrics>> = folds.iter().map(of_fold).collect();
         let mut entry = match (&folds[0].number, by_fold.len()) {
@@ -139,16 +142,46 @@ fn evaluate(resolved: &Resolved, folds: &[FoldResult]) -> RunMetrics {
                 ModelMetrics::of_folds(numbers.zip(by_fold).map(fold).collect())
             }
         };
-        let all = || folds.iter().map(|fold| &fold.models[at]);
-        entry.training_seconds = Some(all().map(|m| m.seconds).sum());
-        entry.parameters = Some(model.parameters);
-        let epochs: Vec<f64> =
-            all().filter_map(|m| m.network.as_ref()).map(|n| n.history.len() as f64).collect();
-        entry.epochs =
-            (!epochs.is_empty()).then(|| epochs.iter().sum::<f64>() / epochs.len() as f64);
-        run.models.insert(model.name.to_owned(), entry);
+        entry.calibration = Some(calibration(resolved, folds, at));
+        if at < folds[0].learners.len() {
+            let all = || folds.iter().map(|fold| &fold.learners[at]);
+            entry.training_seconds = Some(all().map(|learner| learner.seconds).sum());
+            entry.parameters = Some(folds[0].learners[at].learned.count());
+            let epochs: usize = all().map(|learner| learner.history.len()).sum();
+            entry.epochs = (epochs > 0).then(|| epochs as f64 / folds.len() as f64);
+        } else {
+            let share = |learner| mean(folds, |fold| fold.models[at].weights[learner]);
+            let learners = folds[0].learners.iter().enumerate();
+            entry.weights = learners.map(|(l, of)| (of.name.to_owned(), share(l))).collect();
+        }
+        run.models.insert(name.to_owned(), entry);
     }
+    run.champion = match resolved.config.models.champion.as_str() {
+        "auto" => run.best_on_validation().map(str::to_owned),
+        name => Some(name.to_owned()),
+    };
     run
+}
+
+fn mean(folds: &[FoldResult], of: impl Fn(&FoldResult) -> f64) -> f64 {
+    folds.iter().map(of).sum::<f64>() / folds.len() as f64
+}
+
+fn calibration(resolved: &Resolved, folds: &[FoldResult], at: usize) -> Calibration {
+    let mut kinds = BTreeMap::new();
+    for fold in folds {
+        *kinds.entry(fold.models[at].calibrated.calibrator.name().to_owned()).or_default() += 1;
+    }
+    let before = |fold: &FoldResult| {
+        let [.., test] = &fold.models[at].scores;
+        metrics(&test.labels, &test.raw_risks, resolved.config.eval.contact_share)
+    };
+    Calibration {
+        kinds,
+        validation_log_loss: mean(folds, |fold| fold.models[at].calibrated.log_loss),
+        test_log_loss_before: mean(folds, |fold| before(fold).log_loss),
+        test_ece_before: mean(folds, |fold| before(fold).ece),
+    }
 }
 
 /// Of the parts that were predicted.
@@ -163,78 +196,36 @@ fn split_metrics(resolved: &Resolved, model: &ModelResult) -> BTreeMap<String, M
         .collect()
 }
 
-/// Exports the network with the best validation log loss; where there are folds, the weights of
-/// the first one, which were learned without its validation and test customers.
-fn export(outcome: &Outcome, path: &Path) -> Result<String> {
-    let Outcome { resolved, data, folds, metrics, .. } = outcome;
-    let loss = |model: &&ModelResult| metrics.models[model.name].splits["validation"].log_loss;
-    let networks = folds[0].models.iter().filter(|model| model.network.is_some());
-    let best = networks
-        .min_by(|a, b| loss(a).total_cmp(&loss(b)))
-        .ok_or_else(|| Kind::Config.msg("models.use names no network to export"))?;
-    let network: &NetworkResult = best.network.as_ref().expect("filtered above");
-    let model = Model {
-        architecture: network.architecture.clone(),
-        intake: data.intake.clone(),
-        label: resolved.config.label.clone(),
-        log_odds_shift: prior_correction(&resolved.config.train),
-    };
-    let features = folds[0].features.clone();
-    let cpu = tensors::choose(tensors::Want::Cpu)?;
-    let scorer = Scorer::new(&model, features.clone(), &network.parameters, &cpu.device)?;
-    let sample = data.sample(0);
-    let golden = scorer.golden(sample.panel, &golden_places(sample)?, &model)?;
-    let contents = Contents { model, features, parameters: network.parameters.clone(), golden };
-    let origin = Origin {
-        data_set: resolved.config.name.clone(),
-        run_id: outcome.folder.id.clone(),
-        seed: resolved.config.seed,
-        config_sha256: outcome.sha256.clone(),
-        data_sha256: data.facts.sha256.clone(),
-        fold: folds[0].number,
-    };
-    bundle::publish(path, &contents, &origin, &metrics.models[best.name])
-}
-
-/// Test snapshots, evenly over all of them.
-fn golden_places(sample: View) -> Result<Vec<(usize, usize)>> {
-    let members = sample.fold.members(Part::Test);
-    if members.is_empty() {
-        let error = Kind::Data.msg("the sample of customers holds no snapshot of the test part");
-        return Err(error.hint("raise train.memory_gb"));
-    }
-    let rows = GOLDEN_ROWS.min(members.len());
-    let place = |&s: &u32| {
-        let s = s as usize;
-        (sample.snapshots.customers[s] as usize, sample.snapshots.months[s] as usize)
-    };
-    Ok((0..rows).map(|row| place(&members[row * members.len() / rows])).collect())
-}
-
 fn write_report(outcome: &Outcome, bundle_id: &str) -> Result<String> {
     let Outcome { resolved, data, findings, folds, metrics, .. } = outcome;
     let mut scores: Vec<(&str, Scores)> = Vec::new();
     let mut training = Vec::new();
-    for (at, model) in folds[0].models.iter().enumerate() {
+    for (at, name) in folds[0].names().enumerate() {
         let mut test = Scores::default();
         for result in folds {
             let [.., of_fold] = &result.models[at].scores;
             test.labels.extend(&of_fold.labels);
             test.risks.extend(&of_fold.risks);
-            if let Some(network) = &result.models[at].network {
+            test.raw_risks.extend(&of_fold.raw_risks);
+            let history = result.learners.get(at).map_or(&[][..], |learner| &learner.history);
+            if !history.is_empty() {
                 let point = |e: &crate::train::EpochRecord| {
                     (e.epoch as f64, e.train_loss, e.validation_log_loss)
                 };
-                let points = network.history.iter().map(point).collect();
-                let model = model.name.to_owned();
-                training.push(TrainingCurve { model, fold: result.number, points });
+                let points = history.iter().map(point).collect();
+                training.push(TrainingCurve { model: name.into(), fold: result.number, points });
             }
         }
-        scores.push((model.name, test));
+        scores.push((name, test));
     }
     let scores: Vec<ModelScores> = scores
         .iter()
-        .map(|(name, test)| ModelScores { name, labels: &test.labels, risks: &test.risks })
+        .map(|(name, test)| ModelScores {
+            name,
+            labels: &test.labels,
+            risks: &test.risks,
+            raw_risks: &test.raw_risks,
+        })
         .collect();
     let quality: Vec<QualityLine> = findings.findings.iter().map(quality_line).collect();
     report::render(&ReportInput {

@@ -77,6 +77,10 @@ pub struct Models {
     /// The networks to train. A logistic regression is always trained beside them.
     #[serde(rename = "use")]
     pub kinds: Vec<ModelKind>,
+    /// Train gradient-boosted trees beside them.
+    pub trees: bool,
+    /// The model to export: auto (least log loss on the validation part), or its name in the tables.
+    pub champion: String,
     pub mlp: MlpSpec,
     pub gru: GruSpec,
 }
@@ -85,6 +89,8 @@ impl Default for Models {
     fn default() -> Self {
         Self {
             kinds: vec![ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid],
+            trees: true,
+            champion: "auto".into(),
             mlp: MlpSpec::default(),
             gru: GruSpec::default(),
         }

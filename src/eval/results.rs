@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::Metrics;
 
 /// The order in which tables name the models; others follow by name.
-const MODEL_ORDER: [&str; 4] = ["mlp", "gru", "hybrid", "logistic"];
+const MODEL_ORDER: [&str; 6] = ["mlp", "gru", "hybrid", "trees", "logistic", "ensemble"];
 
 /// One number of [`Metrics`]; `None` where the rows do not define it.
 pub type Measure = fn(&Metrics) -> Option<f64>;
@@ -32,6 +32,9 @@ const COLUMNS: [(&str, Measure, usize); 7] = [
 /// The whole document, models by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunMetrics {
+    /// The model that is exported: of least [`Calibration::validation_log_loss`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub champion: Option<String>,
     pub models: BTreeMap<String, ModelMetrics>,
 }
 
@@ -47,12 +50,31 @@ pub struct ModelMetrics {
     /// Wall time of training, all folds together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
+    /// What the validation part put right, and what the model is worth there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Of an ensemble: the share of each model; the mean over folds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, f64>,
     /// Trained numbers in one model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<u64>,
     /// Epochs trained; the mean over folds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<f64>,
+}
+
+/// How a model's log-odds were calibrated; means over folds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// How many folds chose each kind of calibrator.
+    pub kinds: BTreeMap<String, u32>,
+    /// On validation rows that took no part in fitting calibrator and weights. The champion is
+    /// chosen by it.
+    pub validation_log_loss: f64,
+    /// On test, before calibration.
+    pub test_log_loss_before: f64,
+    pub test_ece_before: f64,
 }
 
 /// One fold's numbers, by split.
@@ -64,6 +86,16 @@ pub struct FoldMetrics {
 }
 
 impl RunMetrics {
+    /// The model of least log loss on validation rows that were not fitted to, of those that have
+    /// such a number; of equals, the first in the tables' order.
+    pub fn best_on_validation(&self) -> Option<&str> {
+        let measured = self.names().into_iter().filter_map(|name| {
+            let loss = self.models[name].calibration.as_ref()?.validation_log_loss;
+            loss.is_finite().then_some((name, loss))
+        });
+        measured.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(name, _)| name)
+    }
+
     /// Names of the models in the order in which they are shown.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.models.keys().map(String::as_str).collect();
@@ -223,7 +255,7 @@ mod tests {
             ("mlp", single(one_class())),
             ("gru", single(only_train)),
         ];
-        RunMetrics { models: models.map(|(name, model)| (name.to_owned(), model)).into() }
+        RunMetrics { champion: None, models: models.map(|(n, model)| (n.to_owned(), model)).into() }
     }
 
     #[test]

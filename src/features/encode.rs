@@ -55,6 +55,17 @@ impl<'a> Encoder<'a> {
         self.panel
     }
 
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The code of a dated category at a customer's `since`-th month.
+    pub(super) fn dated_code(&self, category: usize, customer: usize, since: usize) -> u32 {
+        let now = self.panel.calendar.month(self.panel.starts[customer] as usize + since);
+        let table = derive::column(self.panel, self.layout.dated_categories[category]).0;
+        table.version(customer, now).map_or(0, |version| self.dated_codes[category][version])
+    }
+
     /// Numbers that an MLP sees of a snapshot: static, month and window.
     pub fn snapshot_width(&self) -> usize {
         self.fitted.static_width() + self.fitted.month_width() + self.fitted.window_width()
@@ -105,11 +116,8 @@ impl<'a> Encoder<'a> {
     fn month(&self, customer: usize, since: usize, raw: &mut [f32], out: &mut [f32]) {
         derive::month(self.panel, &self.layout, customer, since, raw);
         let mut at = scale(&self.fitted.month_numbers, raw, out);
-        let now = self.panel.calendar.month(self.panel.starts[customer] as usize + since);
         for (c, category) in self.fitted.month_categories.iter().enumerate() {
-            let table = derive::column(self.panel, self.layout.dated_categories[c]).0;
-            let code =
-                table.version(customer, now).map_or(0, |version| self.dated_codes[c][version]);
+            let code = self.dated_code(c, customer, since);
             let one_hot = &mut out[at..at + category.codes()];
             one_hot.fill(0.0);
             one_hot[code as usize] = 1.0;

@@ -2,7 +2,7 @@
 
 use super::html::{self, count};
 use super::plot::{Axis, Dot, GREY, Line, Plot, Size, Stroke, Unit};
-use super::{Model, ModelScores, ReportInput, TrainingCurve};
+use super::{Model, ModelScores, ReportInput, TrainingCurve, tables};
 use crate::error::Result;
 use crate::eval::curves::{self, CalibrationBin};
 
@@ -12,10 +12,14 @@ const BINS: usize = 10;
 pub(super) fn calibration(input: &ReportInput, cast: &[Model]) -> Result<String> {
     let reliability = |model| {
         let scores = scores_of(input, model)?;
-        Some((model, curves::calibration(scores.labels, scores.risks, BINS)))
+        let before = curves::calibration(scores.labels, scores.raw_risks, BINS);
+        let after = curves::calibration(scores.labels, scores.risks, BINS);
+        Some((model, [before, after]))
     };
-    let all: Vec<(&Model, Vec<CalibrationBin>)> = cast.iter().filter_map(reliability).collect();
-    let shown = all.iter().flat_map(|(_, bins)| bins).flat_map(|bin| [bin.mean_risk, bin.rate]);
+    let all: Vec<(&Model, [Vec<CalibrationBin>; 2])> =
+        cast.iter().filter_map(reliability).collect();
+    let bins = all.iter().flat_map(|(_, bins)| bins).flatten();
+    let shown = bins.flat_map(|bin| [bin.mean_risk, bin.rate]);
     let shown: Vec<f64> = shown.filter(|share| share.is_finite()).collect();
     if shown.is_empty() {
         return Ok(html::empty(
@@ -24,23 +28,38 @@ pub(super) fn calibration(input: &ReportInput, cast: &[Model]) -> Result<String>
         ));
     }
     let top = shown.iter().copied().fold(0.001, f64::max) * 1.1;
-    let figures: Result<String> =
-        all.iter().map(|(model, bins)| reliability_figure(model, bins, top)).collect();
+    let figures: Result<String> = all
+        .iter()
+        .map(|(model, [before, after])| reliability_figure(model, (before, after), top))
+        .collect();
     Ok(format!(
         "<p>Snapshots in up to {BINS} groups of similar risk. On the diagonal, as many leave as \
          predicted; below it, the model is too pessimistic, above it too optimistic. A dot's area \
-         is the size of its group.</p>\n<div class=\"grid small\">\n{}</div>\n",
-        figures?
+         is the size of its group. The dashed line is the model before its calibration on the \
+         validation split.</p>\n<div class=\"grid small\">\n{}</div>\n{}",
+        figures?,
+        tables::calibration(input.metrics, cast)
     ))
 }
 
-fn reliability_figure(model: &Model, bins: &[CalibrationBin], top: f64) -> Result<String> {
+fn reliability_figure(
+    model: &Model,
+    (before, bins): (&[CalibrationBin], &[CalibrationBin]),
+    top: f64,
+) -> Result<String> {
     let (Some(least), Some(most)) =
         (bins.iter().map(|bin| bin.rows).min(), bins.iter().map(|bin| bin.rows).max())
     else {
         return Ok(figure(&model.legend(), "", &nothing(), ""));
     };
-    let points: Vec<(f64, f64)> = bins.iter().map(|bin| (bin.mean_risk, bin.rate)).collect();
+    let points = |bins: &[CalibrationBin]| -> Vec<(f64, f64)> {
+        bins.iter().map(|bin| (bin.mean_risk, bin.rate)).collect()
+    };
+    let mut lines = vec![reference(vec![(0.0, 0.0), (top, top)])];
+    if before != bins {
+        lines.push(Line { points: points(before), color: GREY, stroke: Stroke::Dashed });
+    }
+    lines.push(Line { points: points(bins), color: model.color, stroke: model.stroke() });
     let dot = |bin: &CalibrationBin| Dot {
         at: (bin.mean_risk, bin.rate),
         radius: (36.0 * bin.rows as f64 / most as f64).sqrt().max(1.5),
@@ -52,10 +71,7 @@ fn reliability_figure(model: &Model, bins: &[CalibrationBin], top: f64) -> Resul
         size: Size::Small,
         x: axis("predicted risk"),
         y: axis("actual share of leavers"),
-        lines: vec![
-            reference(vec![(0.0, 0.0), (top, top)]),
-            Line { points, color: model.color, stroke: model.stroke() },
-        ],
+        lines,
         dots: bins.iter().map(dot).collect(),
     }
     .svg()?;

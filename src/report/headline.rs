@@ -20,6 +20,7 @@ pub(super) fn headline(input: &ReportInput, cast: &[Model]) -> String {
     };
     let facts: Vec<String> = [
         Some(choice(metrics, cast, chosen)),
+        shares(metrics, chosen),
         in_a_hundred(numbers),
         trust(numbers),
         Some(measured_on(split, numbers, &metrics.models[chosen.name])),
@@ -37,9 +38,11 @@ fn card(lead: &str, facts: &[String]) -> String {
     format!("<div class=\"headline\">\n<p class=\"lead\">{lead}</p>\n{facts}</div>\n")
 }
 
-/// The model with the lowest log loss on validation; test numbers must not choose.
+/// The champion; without one, the model with the lowest log loss on validation. Test numbers must
+/// not choose.
 fn chosen<'a>(metrics: &RunMetrics, cast: &'a [Model<'a>]) -> Option<&'a Model<'a>> {
-    lowest(metrics, cast, "validation")
+    let champion = cast.iter().find(|model| metrics.champion.as_deref() == Some(model.name));
+    champion.or_else(|| lowest(metrics, cast, "validation"))
 }
 
 fn lowest<'a>(metrics: &RunMetrics, cast: &'a [Model<'a>], split: &str) -> Option<&'a Model<'a>> {
@@ -96,6 +99,18 @@ fn choice(metrics: &RunMetrics, cast: &[Model], chosen: &Model) -> String {
             chosen.label
         ),
     }
+}
+
+/// What an ensemble is made of, the largest share first.
+fn shares(metrics: &RunMetrics, chosen: &Model) -> Option<String> {
+    let weights = &metrics.models[chosen.name].weights;
+    let mut parts: Vec<(&String, f64)> =
+        weights.iter().map(|(name, w)| (name, *w)).filter(|(_, w)| *w > 0.0).collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let part =
+        |(name, weight): &(&String, f64)| format!("{} ({})", super::label(name), percent(*weight));
+    let parts: Vec<String> = parts.iter().map(part).collect();
+    (!parts.is_empty()).then(|| format!("It averages {}.", parts.join(", ")))
 }
 
 fn in_a_hundred(m: &Metrics) -> Option<String> {

@@ -54,6 +54,8 @@ pub struct ModelScores<'a> {
     pub labels: &'a [bool],
     /// Risk of the same snapshots, 0..=1.
     pub risks: &'a [f64],
+    /// The same before calibration.
+    pub raw_risks: &'a [f64],
 }
 
 /// The losses of one training.
@@ -138,13 +140,15 @@ struct Model<'a> {
 enum Role {
     Network,
     Baseline,
+    /// An average of the others, which it cannot be set against.
+    Ensemble,
 }
 
 impl Model<'_> {
     /// A baseline's curves are dashed, so that they are told apart on paper too.
     fn stroke(&self) -> plot::Stroke {
         match self.role {
-            Role::Network => plot::Stroke::Solid,
+            Role::Network | Role::Ensemble => plot::Stroke::Solid,
             Role::Baseline => plot::Stroke::Dashed,
         }
     }
@@ -197,13 +201,19 @@ fn cast<'a>(input: &ReportInput<'a>) -> Vec<Model<'a>> {
 
 fn role(name: &str) -> Role {
     let networks = [ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid].map(ModelKind::name);
-    if networks.contains(&name) { Role::Network } else { Role::Baseline }
+    match name {
+        "ensemble" => Role::Ensemble,
+        _ if networks.contains(&name) => Role::Network,
+        _ => Role::Baseline,
+    }
 }
 
 fn label(name: &str) -> String {
     match name {
         "mlp" | "gru" => name.to_uppercase(),
         "hybrid" => "Hybrid".into(),
+        "trees" => "Trees".into(),
+        "ensemble" => "Ensemble".into(),
         LOGISTIC => "Logistic regression".into(),
         _ => escape(name),
     }

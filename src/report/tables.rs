@@ -238,6 +238,7 @@ fn cost(metrics: &RunMetrics, cast: &[Model]) -> String {
         let kind = match model.role {
             Role::Network => "network",
             Role::Baseline => "baseline",
+            Role::Ensemble => "average",
         };
         Some(vec![
             model.legend(),
@@ -250,6 +251,44 @@ fn cost(metrics: &RunMetrics, cast: &[Model]) -> String {
     let rows: Vec<Vec<String>> = cast.iter().filter_map(row).collect();
     let head = ["Model", "Kind", "Parameters", "Epochs", "Training time"].map(String::from);
     html::table("What the models cost", &head, &rows)
+}
+
+/// What calibration changed on test; nothing where it is not known.
+pub(super) fn calibration(metrics: &RunMetrics, cast: &[Model]) -> String {
+    let number = |value: f64| Unit::Number.write(value);
+    let row = |model: &Model| {
+        let m = metrics.models.get(model.name)?;
+        let (before, after) = (m.calibration.as_ref()?, m.splits.get("test")?);
+        let kinds = before.kinds.iter().map(|(kind, folds)| match before.kinds.len() {
+            1 => kind.clone(),
+            _ => format!("{kind} ({folds})"),
+        });
+        Some(vec![
+            model.legend(),
+            escape(&kinds.collect::<Vec<_>>().join(", ")),
+            number(before.test_ece_before),
+            number(after.ece),
+            number(before.test_log_loss_before),
+            number(after.log_loss),
+            number(before.validation_log_loss),
+        ])
+    };
+    let rows: Vec<Vec<String>> = cast.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "Model",
+        "Calibrator",
+        "ECE before",
+        "after",
+        "Log loss before",
+        "after",
+        "Validation log loss, cross-validated",
+    ];
+    let caption = "Calibration, learned on the validation split and measured on test. The last \
+                   column chooses the champion";
+    html::table(caption, &head.map(String::from), &rows)
 }
 
 /// The summary of the data, label and value.

@@ -54,7 +54,7 @@ impl Case {
             points: (1..9).map(losses).collect(),
         });
         Self {
-            metrics: RunMetrics { models: models.collect() },
+            metrics: RunMetrics { champion: None, models: models.collect() },
             training: training.collect(),
             quality: Vec::new(),
             config: "name = \"shop\"".to_owned(),
@@ -73,7 +73,12 @@ impl Case {
         let scores: Vec<ModelScores> = self
             .samples
             .iter()
-            .map(|(name, s)| ModelScores { name, labels: &s.labels, risks: &s.risks })
+            .map(|(name, s)| ModelScores {
+                name,
+                labels: &s.labels,
+                risks: &s.risks,
+                raw_risks: &s.risks,
+            })
             .collect();
         render(&ReportInput {
             title: "Churn of <Müller & Co>",

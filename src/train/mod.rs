@@ -9,6 +9,7 @@ mod loss;
 mod optimizer;
 mod predict;
 mod run;
+pub mod scaling;
 mod schedule;
 pub mod sink;
 

@@ -31,6 +31,6 @@ fn in_batches(network: &Network, data: &Resident) -> Vec<f32> {
 }
 
 /// Probability of log-odds.
-pub fn risk(log_odds: f32) -> f64 {
-    1.0 / (1.0 + (-f64::from(log_odds)).exp())
+pub fn risk(log_odds: f64) -> f64 {
+    1.0 / (1.0 + (-log_odds).exp())
 }

@@ -48,6 +48,13 @@ pub fn models(config: &Config, faults: &mut Faults) {
                 .hint = Some("set use = [\"mlp\"]".into());
         }
     }
+    let mut names: Vec<&str> = models.kinds.iter().map(|kind| kind.name()).collect();
+    names.extend(models.trees.then_some("trees"));
+    names.extend(["logistic", "ensemble", "auto"]);
+    if !names.contains(&models.champion.as_str()) {
+        let message = format!("no model `{}` is trained", models.champion);
+        faults.add("models.champion", message).hint = Some(format!("one of {}", names.join(", ")));
+    }
     faults.within("models.mlp.width", models.mlp.width, 1..=WIDTH_MAX);
     faults.within("models.mlp.blocks", models.mlp.blocks, 1..=BLOCKS_MAX);
     faults.within("models.mlp.dropout", models.mlp.dropout, 0.0..1.0);
