@@ -165,7 +165,7 @@ pub struct TuneArgs {
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Trials of the whole study, those that are there included.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     pub trials: u32,
     /// Stop after this many seconds; no limit if left out.
     #[arg(long)]

@@ -138,6 +138,7 @@ fn work(search: &Search, stop: &Stop, context: &Context) -> Result<()> {
         folder,
         stop,
         clock: &clock,
+        space: &plan.space,
         rungs: &plan.halving.rungs,
         trials_max: args.trials,
     };

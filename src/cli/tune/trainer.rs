@@ -14,7 +14,7 @@ use crate::error::{Kind, Result};
 use crate::fsx;
 use crate::tensors::Chosen;
 use crate::train::{Start, Stop};
-use crate::tune::{Assignment, Fit, Outcome, Study, Trials};
+use crate::tune::{Assignment, Fit, Outcome, Space, Study, Trials};
 
 /// Between two looks at what other workers have told.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -44,6 +44,7 @@ pub struct Trainer<'a> {
     pub folder: &'a Path,
     pub stop: &'a Stop,
     pub clock: &'a Arc<dyn Clock>,
+    pub space: &'a Space,
     pub rungs: &'a [u32],
     pub trials_max: u32,
 }
@@ -58,10 +59,17 @@ impl Trials for Trainer<'_> {
             Err(error) if error.kind == Kind::Corrupt => {
                 tracing::warn!("trial {} begins again: {error}", assignment.trial);
                 fsx::remove_folder(&self.folder_of(assignment).join("checkpoints"))?;
-                self.fits(&resolved, assignment)?
+                self.fits(&resolved, assignment)
             }
-            other => other?,
+            other => other,
         };
+        let fits = fits.map_err(|error| match self.stop.requested() {
+            Some(kind) if kind == error.kind => {
+                let message = format!("stopped within trial {}", assignment.trial);
+                kind.msg(message).hint("go on with the same command")
+            }
+            _ => error,
+        })?;
         let seconds = (self.clock.elapsed() - start).as_secs_f64();
         Ok(Outcome { fits, seconds })
     }
@@ -114,11 +122,10 @@ impl Trainer<'_> {
     }
 
     fn fits(&self, resolved: &Resolved, assignment: &Assignment) -> Result<Vec<Fit>> {
-        let hparams: Vec<(String, String)> = assignment
-            .params
-            .iter()
-            .map(|(path, value)| (path.clone(), value.to_string()))
-            .collect();
+        // Also those of a trial that is the configuration as written.
+        let leaves = resolved.leaves();
+        let value = |path: &String| Some((path.clone(), leaves.get(path)?.to_string()));
+        let hparams: Vec<(String, String)> = self.space.0.keys().filter_map(value).collect();
         let session = Session {
             config: &resolved.config,
             config_sha256: &resolved.sha256(),

@@ -58,7 +58,8 @@ fn mixed(x: &dyn Fn(&str) -> f64) -> f64 {
 
 /// Means over seeds of the best of 60 trials, beside Optuna 5.0's with the same number of trials
 /// and 100 seeds (`scripts/golden/tpe_golden.py functions`): not above its mean by more than three
-/// standard errors of the difference of both means.
+/// standard errors of the difference of both means. With 100 seeds ours are 0.440 (standard error
+/// 0.028), 0.559 (0.014) and 0.076 (0.010).
 #[test]
 fn as_good_as_optuna() {
     let kinds = ["a", "b", "c"].map(Value::from).to_vec();
@@ -91,16 +92,14 @@ fn as_good_as_optuna() {
             0.0124,
         ),
     ];
-    let mut report = String::new();
+    let seeds = 30;
     for (name, space, function, optuna, error) in cases {
-        let best: Vec<f64> = (0..100).map(|seed| best_of_60(&space, seed, function)).collect();
-        let mean = best.iter().sum::<f64>() / 100.0;
-        let variance = best.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 99.0;
-        report += &format!("{name} {mean:.4} se {:.4}; ", (variance / 100.0).sqrt());
-        let margin = 3.0 * (variance / 100.0 + error * error).sqrt();
+        let best: Vec<f64> = (0..seeds).map(|seed| best_of_60(&space, seed, function)).collect();
+        let mean = best.iter().sum::<f64>() / seeds as f64;
+        let variance = best.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (seeds - 1) as f64;
+        let margin = 3.0 * (variance / seeds as f64 + error * error).sqrt();
         assert!(mean < optuna + margin, "{name}: {mean:.4}, Optuna {optuna} with {margin:.4}");
     }
-    panic!("{report}");
 }
 
 #[test]
