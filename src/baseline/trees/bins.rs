@@ -6,7 +6,7 @@ use super::Table;
 use crate::features::RawKind;
 
 /// Bins of a number or codes of a category, so that a bin fits a byte.
-const BINS_MAX: usize = 255;
+pub(super) const BINS_MAX: usize = 255;
 
 /// The borders of all columns, learned from train rows.
 pub(super) struct Borders(Vec<Column>);

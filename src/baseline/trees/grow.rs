@@ -3,7 +3,7 @@
 //! 2018), which is the stronger regularisation.
 
 use super::Tree;
-use super::bins::{Binned, Borders};
+use super::bins::{BINS_MAX, Binned, Borders};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -227,12 +227,25 @@ impl<'a> Grower<'a> {
 
     fn histogram(&self, rows: &[u32]) -> Vec<Sum> {
         let mut sums = vec![Sum::default(); self.offsets[self.offsets.len() - 1]];
+        let slopes: Vec<f64> = rows.iter().map(|&row| self.slopes[row as usize]).collect();
         for (place, &column) in self.limits.columns.iter().enumerate() {
             let sums = &mut sums[self.offsets[place]..self.offsets[place + 1]];
             let bins = &self.binned.columns[column];
-            for &row in rows {
-                let slope = self.slopes[row as usize];
+            // Two sums by turns: most rows share a bin in many columns, and an addition would wait
+            // for the one before it.
+            let mut turns = [[Sum::default(); BINS_MAX + 1]; 2];
+            let add = |sums: &mut [Sum; BINS_MAX + 1], (&row, &slope): (&u32, &f64)| {
                 sums[bins[row as usize] as usize].add(Sum { slope, rows: 1.0 });
+            };
+            let (mut pairs, mut of) = (rows.chunks_exact(2), slopes.chunks_exact(2));
+            for (rows, slopes) in pairs.by_ref().zip(of.by_ref()) {
+                add(&mut turns[0], (&rows[0], &slopes[0]));
+                add(&mut turns[1], (&rows[1], &slopes[1]));
+            }
+            pairs.remainder().iter().zip(of.remainder()).for_each(|pair| add(&mut turns[0], pair));
+            for (at, sum) in sums.iter_mut().enumerate() {
+                *sum = turns[0][at];
+                sum.add(turns[1][at]);
             }
         }
         sums
