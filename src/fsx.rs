@@ -1,6 +1,6 @@
 //! The only writer of files: what appears under its final name is whole and on the disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,6 +156,32 @@ pub fn open_append(path: &Path) -> Result<File> {
     open().map_err(|error| Kind::Environment.at(path).io(&error))
 }
 
+/// Opens a log that several processes read and append to, each under [`File::lock`].
+pub fn open_shared_log(path: &Path) -> Result<File> {
+    let open = || {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        OpenOptions::new().create(true).read(true).append(true).open(path)
+    };
+    open().map_err(|error| Kind::Environment.at(path).io(&error))
+}
+
+/// A file that says by its lock that its owner lives. The system lets go of it however the owner
+/// ends, `kill -9` included.
+pub struct Held(#[expect(dead_code, reason = "held, not read")] File);
+
+/// Takes the lock of a file, which is made where it is missing; None if a living process (or
+/// another owner in this one) has it.
+pub fn hold(path: &Path) -> Result<Option<Held>> {
+    let file = open_shared_log(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Held(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Kind::Environment.at(path).io(&error)),
+    }
+}
+
 pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| Kind::Environment.at(path).io(&error))
 }
@@ -255,6 +281,17 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs::read_dir(dir.path()).expect("a listing").count(), 0);
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_ends_with_its_owner() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("workers/1.lock");
+        let first = hold(&path).expect("a file");
+        assert!(first.is_some());
+        assert!(hold(&path).expect("a file").is_none());
+        drop(first);
+        assert!(hold(&path).expect("a file").is_some());
     }
 
     #[test]

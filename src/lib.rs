@@ -25,6 +25,7 @@ pub mod nn;
 
 pub mod baseline;
 pub mod train;
+pub mod tune;
 
 pub mod eval;
 

@@ -11,3 +11,4 @@ mod partitions;
 mod resume;
 mod tidy;
 mod tracking;
+mod tune;

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::clock::Month;
 use crate::config::{self, Overrides, Resolved};
 use crate::error::{Kind, Result};
+use crate::tune::Params;
 
 /// From raw customer data to a retention decision.
 #[derive(Debug, Parser)]
@@ -42,6 +43,11 @@ pub enum Verb {
         before_help = "Example: churn train configs/telecom.toml --device auto\n         churn train configs/telecom.toml --out runs/a --resume"
     )]
     Train(TrainArgs),
+    /// Search for good settings: many trials, of which the promising ones are trained on.
+    #[command(
+        before_help = "Example: churn tune configs/telecom.toml --trials 64 --workers 2\n         churn tune configs/telecom.toml --out runs/tuned --seconds 3600   (again: goes on; elsewhere: joins)"
+    )]
+    Tune(TuneArgs),
     /// Score customers with a bundle.
     #[command(
         before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
@@ -148,6 +154,40 @@ pub struct TrainArgs {
     /// auto, gpu, cpu or ndarray; also CHURN_DEVICE or train.device.
     #[arg(long)]
     pub device: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct TuneArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Folder of the study; runs/tune-<name>-<hash> if left out. A study that is there goes on,
+    /// and is joined where others work on it.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Trials of the whole study, those that are there included.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub trials: u32,
+    /// Stop after this many seconds; no limit if left out.
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Worker processes to start on this machine.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: u32,
+    /// auto, gpu, cpu or ndarray; also CHURN_DEVICE or train.device.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Of a worker process: how many share the machine. It ends when its stdin closes.
+    #[arg(long, hide = true)]
+    pub share_of: Option<u32>,
+}
+
+impl TuneArgs {
+    /// The configuration with a trial's parameters over everything else.
+    pub fn load(&self, params: &Params) -> Result<Resolved> {
+        let device = self.device.iter().map(|d| ("train.device".to_owned(), d.clone()));
+        let params = params.iter().map(|(path, value)| (path.clone(), value.to_string()));
+        self.config.load_with(&device.chain(params).collect::<Vec<_>>())
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,7 +8,7 @@ use super::data::{Customers, Data};
 use super::judge::Judge;
 use super::parts::{self, FoldParts};
 use super::predictions::{PartScores, Predictions, View};
-use super::progress::Bar;
+use super::progress::{Bar, Voice};
 use crate::baseline::trees::{self, Table};
 use crate::baseline::{self, Design};
 use crate::bundle::{Form, Learned, Ready};
@@ -52,6 +52,9 @@ pub struct Session<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// Settings as (path, value), for the trackers.
     pub hparams: &'a [(String, String)],
+    pub voice: Voice,
+    /// See [`Job::pause_after_epoch`].
+    pub pause_after_epoch: u64,
 }
 
 /// What came out of a fold.
@@ -92,7 +95,24 @@ impl FoldResult {
     }
 }
 
+/// The epochs of each network so far.
+pub type Histories = Vec<(ModelKind, Vec<EpochRecord>)>;
+
 impl Session<'_> {
+    /// Trains the networks of a fold and nothing beside them; the test part is not looked at.
+    pub fn histories(&self, fold: usize, number: Option<u32>) -> Result<Histories> {
+        let View { panel, snapshots, fold: parts } = self.data.sample(fold);
+        let features = features::fit(panel, snapshots, parts, &self.config.features)?;
+        let fitted = Fitted { features: &features, fold, number };
+        let kinds = self.config.models.kinds.iter();
+        kinds
+            .map(|&kind| {
+                let trained = self.train(&fitted, &self.architecture(&fitted, kind))?;
+                Ok((kind, trained.history))
+            })
+            .collect()
+    }
+
     /// Trains all models of a fold.
     pub fn run(
         &self,
@@ -116,9 +136,14 @@ impl Session<'_> {
         Ok(FoldResult { number, features, learners, models })
     }
 
+    fn architecture(&self, fitted: &Fitted, kind: ModelKind) -> Architecture {
+        let hazards = self.config.hazards();
+        Architecture::new(kind, &self.config.models, fitted.features, hazards)
+    }
+
     fn network(&self, fitted: &Fitted, kind: ModelKind) -> Result<Learner> {
-        let (models, hazards) = (&self.config.models, self.config.hazards());
-        let architecture = Architecture::new(kind, models, fitted.features, hazards);
+        let architecture = self.architecture(fitted, kind);
+        let hazards = architecture.hazards;
         let trained = self.train(fitted, &architecture)?;
         let Trained { parameters, history, seconds, network } = trained;
         let log_odds_shift = train::prior_correction(&self.config.train);
@@ -188,6 +213,7 @@ impl Session<'_> {
             identity: fsx::sha256_hex(identity.as_bytes()),
             stop: self.stop,
             clock: self.clock.as_ref(),
+            pause_after_epoch: self.pause_after_epoch,
         };
         let mut sinks = Tee(vec![
             Box::new(JsonLines::open(&self.folder.join("metrics.jsonl"), name)),
@@ -197,7 +223,7 @@ impl Session<'_> {
             )),
         ]);
         sinks.hparams(self.hparams);
-        train::run(&job, &mut sinks, &mut Bar::new(name))
+        train::run(&job, &mut sinks, &mut Bar::new(name, self.voice))
     }
 
     /// Churn rate of the fold's train part, in the window or in each month of the horizon.

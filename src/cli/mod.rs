@@ -21,6 +21,7 @@ mod quickstart;
 mod run_folder;
 mod score;
 mod train;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -80,6 +81,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Simulate(args) => simulate(&args)?,
         Verb::Check(args) => check(&args)?,
         Verb::Train(args) => train::run(&context, &args)?,
+        Verb::Tune(args) => tune::run(&context, &args)?,
         Verb::Score(args) => score::run(&args)?,
         Verb::Bench(args) => bench::run(&context, &args)?,
         Verb::Config { verb: ConfigVerb::Show(args) } => {

@@ -8,18 +8,28 @@ use crate::train::{EpochRecord, Progress, Step};
 
 pub struct Bar {
     name: String,
+    voice: Voice,
     bar: Option<ProgressBar>,
     epoch: String,
 }
 
+/// How much is told of a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    Epochs,
+    /// For trainings that are many.
+    Silent,
+}
+
 impl Bar {
-    pub fn new(name: &str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    pub fn new(name: &str, voice: Voice) -> Self {
+        let shown = voice == Voice::Epochs && std::io::stderr().is_terminal();
+        let bar = shown.then(|| {
             let style = "{prefix:>10} {wide_bar} {pos}/{len} steps, {per_sec}, ETA {eta}, {msg}";
             let style = ProgressStyle::with_template(style).expect("the template is valid");
             ProgressBar::new(0).with_style(style).with_prefix(name.to_owned())
         });
-        Bar { name: name.to_owned(), bar, epoch: String::new() }
+        Bar { name: name.to_owned(), voice, bar, epoch: String::new() }
     }
 }
 
@@ -37,7 +47,7 @@ impl Progress for Bar {
     fn epoch(&mut self, record: &EpochRecord, epochs_max: u32) {
         let EpochRecord { epoch, train_loss, validation_log_loss, .. } = record;
         self.epoch = format!(", validation {validation_log_loss:.4}");
-        if self.bar.is_none() {
+        if self.bar.is_none() && self.voice == Voice::Epochs {
             let name = &self.name;
             tracing::info!(
                 "{name} epoch {epoch}/{epochs_max}: train loss {train_loss:.5}, \

@@ -11,6 +11,7 @@ use super::data::{self, Data};
 use super::export::export;
 use super::fold::{FoldResult, ModelResult, Session};
 use super::predictions::{Predictions, Scores};
+use super::progress::Voice;
 use super::run_folder::{self, RunFolder};
 use super::{memory, output};
 use crate::clock::Clock;
@@ -22,7 +23,7 @@ use crate::panel::Part;
 use crate::quality;
 use crate::report::{self, ModelScores, QualityLine, ReportInput, TrainingCurve};
 use crate::tensors;
-use crate::train::Start;
+use crate::train::{NEVER, Start};
 
 /// Parses, trains, prints the table of test metrics.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
@@ -83,6 +84,8 @@ pub fn train(
         stop: &catch_signals()?,
         clock,
         hparams: &hparams,
+        voice: Voice::Epochs,
+        pause_after_epoch: NEVER,
     };
     let path = folder.path.join("predictions.parquet");
     let mut predictions = Predictions::begin(&path, resolved.config.hazards())?;

@@ -1,12 +1,13 @@
 //! What the user declared: TOML text in, one checked [`Config`] out, every value with its origin.
 //!
 //! [`schema`] holds the data half (sources, panel, label, split), [`model`] the half that says
-//! what is learned from it, [`resolve`] the one place where defaults, file, environment and flags
+//! what is learned from it, [`tune`] what is searched, [`resolve`] the one place where defaults, file, environment and flags
 //! meet.
 
 pub mod model;
 pub mod resolve;
 pub mod schema;
+pub mod tune;
 pub mod validate;
 
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ pub use schema::{
     Absent, Aggregation, Check, CheckRule, ColumnSpec, ColumnType, DataSpec, EventMeasure, Format,
     LabelSpec, OnBad, PanelSpec, PanelStart, Paths, Severity, SourceKind, SourceSpec, SplitSpec,
 };
+pub use tune::{ParameterSpec, TuneSpec};
 
 /// A whole training configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,8 @@ pub struct Config {
     pub train: TrainSpec,
     #[serde(default)]
     pub eval: EvalSpec,
+    #[serde(default)]
+    pub tune: TuneSpec,
 }
 
 impl Config {

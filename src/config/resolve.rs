@@ -114,11 +114,12 @@ impl Resolved {
     }
 
     /// Sha256 of all that decides what is learned: every value but `data.root` and `train.device`,
-    /// which say where the same data lies and what computes the same numbers.
+    /// which say where the same data lies and what computes the same numbers, and those of `tune`,
+    /// which a training does not look at.
     pub fn sha256(&self) -> String {
         let mut text = String::new();
         for (at, value) in leaves(&self.config) {
-            if at != "data.root" && at != "train.device" {
+            if at != "data.root" && at != "train.device" && !path::is_within(&at, "tune") {
                 text.push_str(&format!("{at} = {value}\n"));
             }
         }

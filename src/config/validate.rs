@@ -5,6 +5,7 @@ mod data;
 mod model;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
@@ -65,6 +66,7 @@ pub fn faults(config: &Config) -> Vec<Fault> {
     model::models(config, &mut faults);
     model::train(&config.train, &mut faults);
     model::eval(&config.eval, &mut faults);
+    tune::tune(&config.tune, &mut faults);
     faults.0
 }
 

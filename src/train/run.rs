@@ -41,7 +41,13 @@ pub struct Job<'a> {
     pub identity: String,
     pub stop: &'a Stop,
     pub clock: &'a dyn Clock,
+    /// Pauses after this epoch, behind its checkpoint, as if cut off there: a later job goes on by
+    /// [`Start::Resume`]. [`NEVER`] for a training that runs to its end.
+    pub pause_after_epoch: u64,
 }
+
+/// An epoch that no training reaches.
+pub const NEVER: u64 = u64::MAX;
 
 /// Whether to look for a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +81,7 @@ pub struct EpochRecord {
     pub learning_rate: f64,
 }
 
-/// A finished training.
+/// A finished training, or a paused one as far as it came.
 #[derive(Debug, Clone)]
 pub struct Trained {
     /// The best epoch's network, in validation mode.
@@ -93,7 +99,7 @@ pub struct Trained {
 pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<Trained> {
     let mut trainer = Trainer::start(job)?;
     let mut begin = trainer.generation();
-    while !trainer.state.finished {
+    while !trainer.state.finished && trainer.state.epoch < job.pause_after_epoch {
         match trainer.epoch(sink, progress)? {
             Outcome::Finite => {
                 trainer.end_epoch(sink, progress)?;
