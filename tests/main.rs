@@ -3,6 +3,7 @@
 mod bad_input;
 mod bundle;
 mod common;
+mod compare;
 mod device;
 mod hazard;
 mod ops;

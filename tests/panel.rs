@@ -381,3 +381,71 @@ fn random_folds_split_customers_and_keep_the_classes() {
     }
     assert!(tested.iter().all(|&times| times == 1), "everybody is tested once");
 }
+
+/// The as-of months of each part of each fold, as `train 0-5 validation 7 test 9`.
+#[track_caller]
+fn rolling(split: &str) -> String {
+    let dir = folder();
+    write_csv(dir.path(), &tables());
+    let Built { config, snapshots, panel, intake, .. } = build(dir.path(), "csv");
+    let inputs = Inputs::under(dir.path(), &intake).expect("files");
+    let split: config::SplitSpec = toml::from_str(split).expect("a split");
+    let declared = panel::Declared {
+        intake: &intake,
+        inputs: &inputs,
+        root: dir.path(),
+        label: &config.label,
+        split: &split,
+        seeds: &Seeds::new(3),
+    };
+    let folds = match panel::split(&panel, &snapshots, &declared) {
+        Ok(folds) => folds,
+        Err(error) => return error.to_string(),
+    };
+    let mut text = String::new();
+    for fold in &folds {
+        write!(text, "{}:", fold.number.expect("a number")).expect("text");
+        for part in Part::LABELLED {
+            let members = fold.members(part);
+            let months = || members.iter().map(|&s| snapshots.months[s as usize]);
+            let (first, last) = (months().min().expect("one"), months().max().expect("one"));
+            write!(text, " {} {first}-{last}", part.name()).expect("text");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Fourteen months, of which the last two are the horizon of as-of month 11.
+#[test]
+fn a_rolling_origin_moves_through_the_months() {
+    let check = |split: &str, expect: expect_test::Expect| expect.assert_eq(&rolling(split));
+    check(
+        "kind = \"rolling\"",
+        expect_test::expect![[r#"
+            0: train 0-5 validation 7-7 test 9-9
+            1: train 0-6 validation 8-8 test 10-10
+            2: train 0-7 validation 9-9 test 11-11
+        "#]],
+    );
+    check(
+        "kind = \"rolling\"\norigins = 2\ntest_months = 2\nembargo_months = 1\ntrain_months = 2",
+        expect_test::expect![[r#"
+            0: train 1-2 validation 5-5 test 8-9
+            1: train 3-4 validation 7-7 test 10-11
+        "#]],
+    );
+    check(
+        "kind = \"rolling\"\norigins = 2\ntest_months = 3\nstep_months = 1",
+        expect_test::expect![[r#"
+            0: train 0-4 validation 6-6 test 8-10
+            1: train 0-5 validation 7-7 test 9-11
+        "#]],
+    );
+    check(
+        "kind = \"rolling\"\norigins = 9",
+        expect_test::expect![
+            "14 months are too few for 1 validation and 1 test months whose labels look 2 ahead at each of 9 origins; shorten split.origins, split.validation_months, split.test_months or the label's horizon"
+        ],
+    );
+}

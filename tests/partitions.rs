@@ -222,3 +222,32 @@ fn a_panel_takes_four_bytes_a_cell_and_little_more() {
     let bytes: f64 = said.expect("a line about the panel").parse().expect("a number");
     assert!((4.0..4.6).contains(&bytes), "at most 15 % more than the cells: {bytes}");
 }
+
+#[test]
+fn a_rolling_origin_tests_the_same_rows_by_partitions() {
+    let data = data();
+    let split = "split={ kind = \"rolling\", origins = 2, embargo_months = 1 }";
+    let short = ["train.epochs_max=1", split];
+    train(&data, "rolling-whole", &short);
+    let said = train(&data, "rolling-parts", &[&short[..], &[TINY]].concat());
+    assert!(said.contains("partitions"), "{said}");
+    let runs = ["rolling-whole", "rolling-parts"].map(|out| metrics(&data, out));
+    for model in ["hybrid", "logistic"] {
+        let folds = |run: &Value| run["models"][model]["folds"].as_array().cloned().expect("folds");
+        let [whole, parts] = [folds(&runs[0]), folds(&runs[1])];
+        assert_eq!((whole.len(), parts.len()), (2, 2));
+        for (whole, parts) in whole.iter().zip(&parts) {
+            for (split, name) in [("validation", "rows"), ("test", "rows"), ("test", "positive_rate")] {
+                assert_eq!(whole[split][name], parts[split][name], "{model} {split}");
+            }
+        }
+    }
+    // The bundle is that of the newest origin.
+    let manifest = std::fs::read(data.path("rolling-parts/bundle/manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
+    assert_eq!(manifest["origin"]["fold"], 1, "{manifest}");
+    let folders = ["rolling-whole", "rolling-parts"].map(|out| data.path(out));
+    let args = ["compare", &folders[0], &folders[1], "--model-a", "hybrid", "--model-b", "hybrid"];
+    let stdout = run_ok(&args);
+    assert!(stdout.contains("2 folds"), "{stdout}");
+}

@@ -40,9 +40,14 @@ pub enum Verb {
     Check(CheckArgs),
     /// Train, evaluate and export every declared model.
     #[command(
-        before_help = "Example: churn train configs/telecom.toml --device auto\n         churn train configs/telecom.toml --out runs/a --resume"
+        before_help = "Example: churn train configs/telecom.toml --device auto\n         churn train configs/telecom.toml --out runs/a --resume\n         churn train configs/telecom.toml --cv --set 'split={ kind = \"rolling\", origins = 4 }'"
     )]
     Train(TrainArgs),
+    /// Compare two models on the same test rows: two runs, two models of a run, or a run and a peer.
+    #[command(
+        before_help = "Example: churn compare runs/a runs/b\n         churn compare runs/a --model-a hybrid --model-b trees --json\n         churn compare runs/a --peer lightgbm.parquet"
+    )]
+    Compare(CompareArgs),
     /// Search for good settings: many trials, of which the promising ones are trained on.
     #[command(
         before_help = "Example: churn tune configs/telecom.toml --trials 64 --workers 2\n         churn tune configs/telecom.toml --out runs/tuned --seconds 3600   (again: goes on; elsewhere: joins)"
@@ -151,9 +156,47 @@ pub struct TrainArgs {
     /// Go on with the run in --out, or with the newest run of this configuration.
     #[arg(long)]
     pub resume: bool,
+    /// Cross-validate: refuse a split of one fold. Every fold of a split is trained in any case;
+    /// mean, sd and out-of-fold predictions are kept.
+    #[arg(long)]
+    pub cv: bool,
     /// auto, gpu, cpu or ndarray; also CHURN_DEVICE or train.device.
     #[arg(long)]
     pub device: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompareArgs {
+    /// Run folder A.
+    pub run_a: PathBuf,
+    /// Run folder B; run A again if left out.
+    #[arg(conflicts_with = "peer")]
+    pub run_b: Option<PathBuf>,
+    /// Model of A; its champion if left out.
+    #[arg(long, value_name = "NAME")]
+    pub model_a: Option<String>,
+    /// Model of B, or of the peer's table; the champion if left out.
+    #[arg(long, value_name = "NAME")]
+    pub model_b: Option<String>,
+    /// Instead of run B: a table (.parquet or .csv) with customer_id, score or risk, and as_of and
+    /// fold where the run has several; y or label, seed and model may be there.
+    #[arg(long, value_name = "FILE")]
+    pub peer: Option<PathBuf>,
+    /// Which seed of a peer's table that holds several.
+    #[arg(long, value_name = "N", requires = "peer")]
+    pub peer_seed: Option<u64>,
+    /// Compare on these folds only.
+    #[arg(long, value_name = "K,K", value_delimiter = ',')]
+    pub folds: Vec<u32>,
+    /// Draws of the bootstrap.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub draws: u32,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Write all numbers to a file; compare.json if none is named.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "compare.json")]
+    pub json: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

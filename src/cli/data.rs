@@ -28,11 +28,11 @@ pub enum Customers {
         shard: Shard,
         folds: Vec<Fold>,
     },
-    /// `sampled` divides the sample.
+    /// `sampled` holds the divisions of the sample.
     Parts {
         shards: Shards,
-        division: Division,
-        sampled: Fold,
+        divisions: Vec<Division>,
+        sampled: Vec<Fold>,
     },
 }
 
@@ -42,8 +42,8 @@ pub struct Facts {
     pub rows: usize,
     pub calendar: Calendar,
     pub measures: Vec<String>,
-    /// Of the first fold.
-    pub counts: PartCounts,
+    /// By fold.
+    pub counts: Vec<PartCounts>,
     pub snapshots: u64,
     pub report: BuildReport,
     pub sha256: String,
@@ -95,7 +95,7 @@ fn whole(declared: &Declared) -> Result<(Customers, Facts)> {
         rows: panel.rows(),
         calendar: panel.calendar,
         measures: panel.measures.clone(),
-        counts: folds[0].counts(&snapshots),
+        counts: folds.iter().map(|fold| fold.counts(&snapshots)).collect(),
         snapshots: snapshots.len() as u64,
         report: panel.report.clone(),
         sha256: panel.sha256(),
@@ -108,9 +108,11 @@ fn parts(declared: &Declared, cut: Cut, scratch: &Path) -> Result<(Customers, Fa
     let by_month = shards.by_month();
     let last = by_month.iter().rposition(|[snapshots, _]| *snapshots > 0).unwrap_or(0);
     let calendar = shards.sample.panel.calendar;
-    let division = Division::by_time(calendar, last as u16, declared)?;
-    let counts = division.counts(&by_month);
-    panel::split::check(None, &counts)?;
+    let divisions = Division::all(calendar, last as u16, declared)?;
+    let counts: Vec<PartCounts> = divisions.iter().map(|of| of.counts(&by_month)).collect();
+    for (division, counts) in divisions.iter().zip(&counts) {
+        panel::split::check(division.number, counts)?;
+    }
     let facts = Facts {
         customers: shards.customers(),
         rows: shards.rows(),
@@ -121,8 +123,8 @@ fn parts(declared: &Declared, cut: Cut, scratch: &Path) -> Result<(Customers, Fa
         report: shards.report.clone(),
         sha256: shards.sha256(),
     };
-    let sampled = division.fold(&shards.sample.snapshots);
-    Ok((Customers::Parts { shards, division, sampled }, facts))
+    let sampled = divisions.iter().map(|of| of.fold(&shards.sample.snapshots)).collect();
+    Ok((Customers::Parts { shards, divisions, sampled }, facts))
 }
 
 /// What was mended or left out while the panel was built, and how often.
@@ -151,7 +153,7 @@ impl Data {
     pub fn folds(&self) -> Vec<Option<u32>> {
         match &self.customers {
             Customers::Whole { folds, .. } => folds.iter().map(|fold| fold.number).collect(),
-            Customers::Parts { .. } => vec![None],
+            Customers::Parts { divisions, .. } => divisions.iter().map(|of| of.number).collect(),
         }
     }
 
@@ -159,7 +161,7 @@ impl Data {
     pub fn sample(&self, fold: usize) -> View<'_> {
         match &self.customers {
             Customers::Whole { shard, folds } => view(shard, &folds[fold]),
-            Customers::Parts { shards, sampled, .. } => view(&shards.sample, sampled),
+            Customers::Parts { shards, sampled, .. } => view(&shards.sample, &sampled[fold]),
         }
     }
 
@@ -167,10 +169,10 @@ impl Data {
     pub fn each(&self, fold: usize, take: &mut dyn FnMut(View) -> Result<()>) -> Result<()> {
         match &self.customers {
             Customers::Whole { shard, folds } => take(view(shard, &folds[fold])),
-            Customers::Parts { shards, division, .. } => {
+            Customers::Parts { shards, divisions, .. } => {
                 for at in 0..shards.count() {
                     let shard = shards.load(at)?;
-                    take(view(&shard, &division.fold(&shard.snapshots)))?;
+                    take(view(&shard, &divisions[fold].fold(&shard.snapshots)))?;
                 }
                 Ok(())
             }
@@ -210,19 +212,31 @@ impl Data {
             lines.push(("monthly measures".into(), self.facts.measures.join(", ")));
         }
         lines.push(("labelled snapshots".into(), self.facts.snapshots.to_string()));
-        for &(part, members, churned) in &self.facts.counts {
-            let share = 100.0 * churned as f64 / members as f64;
-            let of_one = format!("{members} ({share:.2} % churn)");
-            let line = match self.folds().len() {
-                1 => of_one,
-                many => format!("{of_one} in each of {many} folds, about"),
-            };
-            lines.push((format!("{} snapshots", part.name()), line));
+        for (at, part) in Part::LABELLED.iter().enumerate() {
+            let of_fold = |counts: &PartCounts| (counts[at].1, counts[at].2);
+            let of_folds: Vec<(u64, u64)> = self.facts.counts.iter().map(of_fold).collect();
+            lines.push((format!("{} snapshots", part.name()), part_line(&of_folds)));
         }
         let repairs = repairs(&self.facts.report);
         lines.extend(repairs.map(|(name, count)| (name.into(), count.to_string())));
         lines.push(("data sha256".into(), self.facts.sha256.clone()));
         lines
+    }
+}
+
+/// Snapshots of a part and those that churned, by fold, in words.
+fn part_line(of_folds: &[(u64, u64)]) -> String {
+    let share = |&(members, churned): &(u64, u64)| 100.0 * churned as f64 / members as f64;
+    let shares: Vec<f64> = of_folds.iter().map(share).collect();
+    let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let members: Vec<f64> = of_folds.iter().map(|(members, _)| *members as f64).collect();
+    let span = |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
+    let rows = span(least(&members).to_string(), most(&members).to_string());
+    let rates = span(format!("{:.2}", least(&shares)), format!("{:.2}", most(&shares)));
+    match of_folds.len() {
+        1 => format!("{rows} ({rates} % churn)"),
+        many => format!("{rows} ({rates} % churn) in each of {many} folds"),
     }
 }
 

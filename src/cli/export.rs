@@ -7,6 +7,7 @@ use super::predictions::View;
 use super::train::Outcome;
 use crate::bundle::{self, Champion, Contents, GOLDEN_ROWS, Member, Model, Origin, Scorer};
 use crate::clock::Clock;
+use crate::config::SplitSpec;
 use crate::error::{Kind, Result};
 use crate::panel::{Part, Snapshots};
 use crate::tensors;
@@ -15,12 +16,16 @@ use crate::tensors;
 const TIMED_ROWS: usize = 2048;
 
 /// Exports the champion; where there are folds, that of the first one, which was learned without
-/// its validation and test customers.
+/// its validation and test customers, or with rolling origins of the last one, the newest.
 pub fn export(outcome: &Outcome, clock: &dyn Clock, path: &Path) -> Result<String> {
     let Outcome { resolved, data, folds, metrics, .. } = outcome;
     let nothing = || Kind::Internal.msg("no model has a finite log loss on the validation part");
     let name = metrics.champion.as_deref().ok_or_else(nothing)?;
-    let fold = &folds[0];
+    let exported = match resolved.config.split {
+        SplitSpec::Rolling { .. } => folds.len() - 1,
+        _ => 0,
+    };
+    let fold = &folds[exported];
     let at = fold.names().position(|of| of == name).ok_or_else(nothing)?;
     let (members, learned) = members(fold, at).into_iter().unzip();
     let model = Model {
@@ -34,7 +39,7 @@ pub fn export(outcome: &Outcome, clock: &dyn Clock, path: &Path) -> Result<Strin
     let mut contents = Contents { model, features, learned, golden: Vec::new() };
     let scorer =
         Scorer::new(&contents.model, contents.features.clone(), &contents.learned, &cpu.device)?;
-    let sample = data.sample(0);
+    let sample = data.sample(exported);
     let places = golden_places(sample)?;
     contents.golden = scorer.golden(sample.panel, &places, &contents.model.intake)?;
     let champion = Champion {

@@ -177,7 +177,8 @@ impl Session<'_> {
                 let feeds = [Feed::Resident(&train), Feed::Resident(&validation)];
                 self.run_job(fitted, architecture, feeds)
             }
-            Customers::Parts { shards, division, .. } => {
+            Customers::Parts { shards, divisions, .. } => {
+                let division = &divisions[fitted.fold];
                 let batch_rows = train::batch_rows(kind, &self.config.train);
                 let [train, validation] = FoldParts::count(
                     shards,
@@ -232,10 +233,7 @@ impl Session<'_> {
             let view = self.data.sample(fitted.fold);
             return view.snapshots.hazard_rates(&view.fold.members(Part::Train));
         }
-        let [(_, members, churned), ..] = match &self.data.customers {
-            Customers::Whole { shard, folds } => folds[fitted.fold].counts(&shard.snapshots),
-            Customers::Parts { .. } => self.data.facts.counts,
-        };
+        let [(_, members, churned), ..] = self.data.facts.counts[fitted.fold];
         vec![churned as f64 / members as f64]
     }
 

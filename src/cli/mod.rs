@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod compare;
 pub mod config;
 mod context;
 mod curves;
@@ -81,6 +82,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Simulate(args) => simulate(&args)?,
         Verb::Check(args) => check(&args)?,
         Verb::Train(args) => train::run(&context, &args)?,
+        Verb::Compare(args) => compare::run(&args)?,
         Verb::Tune(args) => tune::run(&context, &args)?,
         Verb::Score(args) => score::run(&args)?,
         Verb::Bench(args) => bench::run(&context, &args)?,

@@ -15,11 +15,11 @@ use super::progress::Voice;
 use super::run_folder::{self, RunFolder};
 use super::{memory, output};
 use crate::clock::Clock;
-use crate::config::Resolved;
+use crate::config::{LabelSpec, Resolved};
 use crate::error::{Kind, Result};
-use crate::eval::{Calibration, FoldMetrics, Metrics, ModelMetrics, RunMetrics, metrics};
+use crate::eval::{Calibration, FoldMetrics, Metrics, ModelMetrics, RunMetrics, compare, metrics};
 use crate::fsx;
-use crate::panel::Part;
+use crate::panel::{self, Intake, Part};
 use crate::quality;
 use crate::report::{self, ModelScores, QualityLine, ReportInput, TrainingCurve};
 use crate::tensors;
@@ -29,13 +29,37 @@ use crate::train::{NEVER, Start};
 pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let device = args.device.iter().map(|d| ("train.device".to_owned(), d.clone()));
     let resolved = args.config.load_with(&device.collect::<Vec<_>>())?;
+    if args.cv {
+        cross_validates(&resolved)?;
+    }
     let start = if args.resume { Start::Resume } else { Start::Fresh };
     let run = train(&resolved, args.out.as_deref(), start, &context.clock)?;
     let (table, curves) = (run.metrics.table("test"), run.metrics.curve_lines());
-    output::print(&format!("{table}{curves}\nrun      {}\n", run.folder.display()))?;
+    let across = compare::runs::table(&run.metrics);
+    let across = if across.is_empty() { across } else { format!("\n{across}") };
+    output::print(&format!("{table}{curves}{across}\nrun      {}\n", run.folder.display()))?;
     let champion = run.metrics.champion.as_deref().unwrap_or("none");
     let bundle = format!("{}/bundle ({})", run.folder.display(), run.bundle_id);
     output::print(&format!("champion {champion}\nbundle   {bundle}"))
+}
+
+/// # Errors
+/// [`Kind::Usage`] if the split declares one fold.
+fn cross_validates(resolved: &Resolved) -> Result<()> {
+    let config = &resolved.config;
+    if panel::declared_folds(&Intake::from(config), &resolved.root(), &config.split)? > 1 {
+        return Ok(());
+    }
+    let over_time = !matches!(config.label, LabelSpec::Column { .. });
+    let rolling = "split.kind = \"rolling\" with `origins` (out of time, several times), ";
+    Err(Kind::Usage
+        .at(&resolved.path)
+        .msg("--cv needs several folds, and [split] declares one")
+        .hint(format!(
+            "declare {}split.kind = \"random\" with `folds` (customers, stratified), or \
+             split.kind = \"folds\" with a table of `split_0`, `split_1`, ...",
+            if over_time { rolling } else { "" }
+        )))
 }
 
 /// A finished run.

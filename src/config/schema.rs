@@ -316,6 +316,25 @@ pub enum SplitSpec {
         #[serde(default = "names::three")]
         test_months: u32,
     },
+    /// Out of time several times (rolling origin): fold k divides like `time`, the last fold at the
+    /// end of the data, each fold before it `step_months` earlier.
+    Rolling {
+        /// Folds.
+        #[serde(default = "names::three")]
+        origins: u32,
+        #[serde(default = "names::one")]
+        validation_months: u32,
+        #[serde(default = "names::one")]
+        test_months: u32,
+        /// From one fold's test months to the next one's; `test_months` if left out, so that no
+        /// month is tested twice.
+        step_months: Option<u32>,
+        /// As-of months of the train part, the last ones before validation; all if left out.
+        train_months: Option<u32>,
+        /// As-of months left out between two parts beyond those whose label windows overlap.
+        #[serde(default)]
+        embargo_months: u32,
+    },
     /// The `split` column of the snapshot table: train, validation (or valid), test.
     Snapshots {
         #[serde(default = "names::split")]

@@ -88,7 +88,14 @@ fn nan_if_null<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
+/// What one row adds to the log loss.
+pub(super) fn row_log_loss(label: bool, risk: f64) -> f64 {
+    let risk = risk.clamp(RISK_MIN, 1.0 - RISK_MIN);
+    if label { -risk.ln() } else { -(-risk).ln_1p() }
+}
+
 /// The rows that share one risk.
+#[derive(Clone, Copy)]
 struct Group {
     risk: f64,
     rows: u64,
@@ -96,7 +103,7 @@ struct Group {
 }
 
 /// Tie groups in ascending order of risk.
-struct Ranking {
+pub(super) struct Ranking {
     groups: Vec<Group>,
     rows: u64,
     positives: u64,
@@ -113,18 +120,31 @@ impl Ranking {
         let mut sorted: Vec<(f64, bool)> =
             risks.iter().copied().zip(labels.iter().copied()).collect();
         sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let mut groups: Vec<Group> = Vec::new();
-        for (risk, label) in sorted {
-            match groups.last_mut() {
+        Self::of_sorted(sorted.into_iter().map(|(risk, label)| (risk, label, 1)))
+    }
+
+    /// From rows in ascending order of risk, each taken so many times.
+    pub(super) fn of_sorted(rows: impl Iterator<Item = (f64, bool, u64)>) -> Self {
+        let mut ranking = Ranking { groups: Vec::new(), rows: 0, positives: 0 };
+        ranking.refill(rows);
+        ranking
+    }
+
+    /// Like [`Ranking::of_sorted`], in memory that is there.
+    pub(super) fn refill(&mut self, rows: impl Iterator<Item = (f64, bool, u64)>) {
+        self.groups.clear();
+        for (risk, label, times) in rows.filter(|(.., times)| *times > 0) {
+            let positives = u64::from(label) * times;
+            match self.groups.last_mut() {
                 Some(group) if group.risk == risk => {
-                    group.rows += 1;
-                    group.positives += u64::from(label);
+                    group.rows += times;
+                    group.positives += positives;
                 }
-                _ => groups.push(Group { risk, rows: 1, positives: u64::from(label) }),
+                _ => self.groups.push(Group { risk, rows: times, positives }),
             }
         }
-        let positives = groups.iter().map(|g| g.positives).sum();
-        Self { groups, rows: labels.len() as u64, positives }
+        self.rows = self.groups.iter().map(|group| group.rows).sum();
+        self.positives = self.groups.iter().map(|group| group.positives).sum();
     }
 
     fn has_both_classes(&self) -> bool {
@@ -149,7 +169,7 @@ impl Ranking {
         Some(halves as f64 / 2.0 / (self.positives as f64 * negatives_below as f64))
     }
 
-    fn average_precision(&self) -> Option<f64> {
+    pub(super) fn average_precision(&self) -> Option<f64> {
         if !self.has_both_classes() {
             return None;
         }
@@ -180,7 +200,7 @@ impl Ranking {
     }
 
     /// Bin sizes as numpy's `array_split`: the first rows % 15 bins hold one row more.
-    fn ece(&self) -> f64 {
+    pub(super) fn ece(&self) -> f64 {
         let mut groups = self.groups.iter();
         // The part of the current group that no bin has taken yet.
         let (mut left, mut risk, mut rate) = (0, 0.0, 0.0);
@@ -220,7 +240,7 @@ impl Ranking {
         Top { rows, positives }
     }
 
-    fn lift(&self, share: f64) -> Option<f64> {
+    pub(super) fn lift(&self, share: f64) -> Option<f64> {
         let top = self.top(share);
         self.has_both_classes().then(|| top.positives / top.rows as f64 / self.positive_rate())
     }

@@ -2,6 +2,7 @@
 
 pub mod blend;
 pub mod calibrate;
+pub mod compare;
 pub mod curves;
 pub mod metrics;
 pub mod results;

@@ -218,7 +218,7 @@ fn cell(value: Option<f64>, sd: Option<f64>, decimals: usize) -> String {
 }
 
 /// Two spaces between columns, the first flush left, the others flush right.
-fn align(lines: &[Vec<String>]) -> String {
+pub(crate) fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     // Rust pads by characters, so ± counts as the one column it takes on a terminal.
     let width = |c: usize| lines.iter().map(|line| line[c].chars().count()).max().unwrap_or(0);

@@ -33,7 +33,7 @@ pub use labels::{FollowUp, OpenWindow, Snapshots, label, nothing_labelled, still
 pub use partition::{hash, partition};
 pub use raw::RawCustomer;
 pub use shards::{Cut, Shard, Shards};
-pub use split::{Declared, Division, Fold, Part, PartCounts, split};
+pub use split::{Declared, Division, Fold, Part, PartCounts, declared_folds, split};
 
 /// Values that are handed to the hash at once.
 const HASHED_VALUES: usize = 4096;

@@ -191,11 +191,11 @@ fn refuse(declared: &Declared) -> Result<()> {
         (_, SplitSpec::Folds { .. }) => "split.kind = \"folds\"",
         (_, SplitSpec::Random { .. }) => "split.kind = \"random\"",
         (_, SplitSpec::Snapshots { .. }) => "split.kind = \"snapshots\"",
-        (_, SplitSpec::Time { .. }) => return Ok(()),
+        (_, SplitSpec::Time { .. } | SplitSpec::Rolling { .. }) => return Ok(()),
     };
     Err(Kind::Config
         .msg(format!("{what} needs all customers in memory at once, more than train.memory_gb"))
         .hint(
-            "raise train.memory_gb, or set split.kind = \"time\" with a label by event or column",
+            "raise train.memory_gb, or set split.kind = \"time\" or \"rolling\" with a label by event or inactivity",
         ))
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::{Calendar, Inputs, Intake, Panel, Snapshots};
 use crate::config::{ColumnType, LabelSpec, OnBad, Paths, SplitSpec};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::seeds::Seeds;
-use crate::source::{self, Cells, Wanted, read::column_names, scan};
+use crate::source::{self, Cells, DataFile, Wanted, read::column_names, scan};
 
 /// The part of a snapshot in one fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,9 +92,10 @@ pub struct Declared<'a> {
 /// [`Kind::Data`] if a part is empty or the train part holds only one class.
 pub fn split(panel: &Panel, snapshots: &Snapshots, declared: &Declared) -> Result<Vec<Fold>> {
     let folds = match declared.split {
-        SplitSpec::Time { .. } => {
+        SplitSpec::Time { .. } | SplitSpec::Rolling { .. } => {
             let last = snapshots.months.iter().max().copied().unwrap_or(0);
-            vec![Division::by_time(panel.calendar, last, declared)?.fold(snapshots)]
+            let divisions = Division::all(panel.calendar, last, declared)?;
+            divisions.iter().map(|division| division.fold(snapshots)).collect()
         }
         SplitSpec::Snapshots { column } => vec![by_table(snapshots, column)?],
         SplitSpec::Folds { path } => by_folds(panel, snapshots, declared, path)?,
@@ -134,42 +135,79 @@ pub fn check(fold: Option<u32>, counts: &PartCounts) -> Result<()> {
 /// before has ended: gap + horizon months later. So all that a part learned was known by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Division {
-    train_to: i64,
+    /// None when there is only one division.
+    pub number: Option<u32>,
+    /// First and last month of each part, on the calendar.
+    train: (i64, i64),
     validation: (i64, i64),
-    test_from: i64,
+    test: (i64, i64),
+}
+
+/// What a division by time is made from, in months.
+struct Lengths {
+    /// From the last as-of month of a part to the first of the next.
+    ahead: i64,
+    train: Option<u32>,
+    validation: u32,
+    test: u32,
 }
 
 impl Division {
-    /// `last` is the calendar index of the last as-of month that has a label.
-    pub fn by_time(calendar: Calendar, last: u16, declared: &Declared) -> Result<Self> {
-        let SplitSpec::Time { validation_months, test_months } = declared.split else {
-            return Err(Kind::Internal.msg("only a split by time divides by month"));
-        };
+    /// The divisions that a split by time or by rolling origin declares, the oldest first. `last`
+    /// is the calendar index of the last as-of month that has a label.
+    pub fn all(calendar: Calendar, last: u16, declared: &Declared) -> Result<Vec<Self>> {
         let ahead = (declared.label.gap() + declared.label.window()).max(1);
-        let test_from = i64::from(last) - i64::from(*test_months) + 1;
-        let validation_to = test_from - i64::from(ahead);
-        let validation_from = validation_to - i64::from(*validation_months) + 1;
-        let train_to = validation_from - i64::from(ahead);
-        if train_to < 0 {
-            return Err(Kind::Data
-                .msg(format!(
-                    "{} months are too few for {validation_months} validation and {test_months} \
-                     test months whose labels look {ahead} ahead",
-                    calendar.months
-                ))
-                .hint(
-                    "shorten split.validation_months, split.test_months or the label's horizon",
-                ));
+        let (lengths, origins, step) = match *declared.split {
+            SplitSpec::Time { validation_months, test_months } => {
+                let (validation, test) = (validation_months, test_months);
+                (Lengths { ahead: ahead.into(), train: None, validation, test }, 1, 0)
+            }
+            SplitSpec::Rolling {
+                origins,
+                validation_months: validation,
+                test_months: test,
+                step_months,
+                train_months: train,
+                embargo_months,
+            } => {
+                let ahead = i64::from(ahead) + i64::from(embargo_months);
+                (Lengths { ahead, train, validation, test }, origins, step_months.unwrap_or(test))
+            }
+            _ => return Err(Kind::Internal.msg("only a split by time divides by month")),
+        };
+        let of = |number: u32| {
+            let earlier = i64::from(origins - 1 - number) * i64::from(step);
+            let division = Self::ending(i64::from(last) - earlier, &lengths);
+            Division { number: (origins > 1).then_some(number), ..division }
+        };
+        let divisions: Vec<Self> = (0..origins).map(of).collect();
+        match divisions.iter().all(|division| division.train.1 >= 0) {
+            true => Ok(divisions),
+            false => Err(too_short(calendar, declared.split, &lengths)),
         }
-        Ok(Division { train_to, validation: (validation_from, validation_to), test_from })
+    }
+
+    /// The division whose last test month is `last`.
+    fn ending(last: i64, lengths: &Lengths) -> Self {
+        let test_from = last - i64::from(lengths.test) + 1;
+        let validation_to = test_from - lengths.ahead;
+        let validation_from = validation_to - i64::from(lengths.validation) + 1;
+        let train_to = validation_from - lengths.ahead;
+        let train_from = lengths.train.map_or(0, |months| train_to - i64::from(months) + 1);
+        Division {
+            number: None,
+            train: (train_from, train_to),
+            validation: (validation_from, validation_to),
+            test: (test_from, last),
+        }
     }
 
     pub fn part(&self, month: u16) -> Part {
-        let (from, to) = self.validation;
-        match i64::from(month) {
-            m if m >= self.test_from => Part::Test,
-            m if (from..=to).contains(&m) => Part::Validation,
-            m if m <= self.train_to => Part::Train,
+        let holds = |(from, to): (i64, i64)| (from..=to).contains(&i64::from(month));
+        match self {
+            Division { test, .. } if holds(*test) => Part::Test,
+            Division { validation, .. } if holds(*validation) => Part::Validation,
+            Division { train, .. } if holds(*train) => Part::Train,
             _ => Part::Purged,
         }
     }
@@ -187,8 +225,30 @@ impl Division {
 
     pub fn fold(&self, snapshots: &Snapshots) -> Fold {
         let parts = snapshots.months.iter().map(|&month| self.part(month)).collect();
-        Fold { number: None, parts }
+        Fold { number: self.number, parts }
     }
+}
+
+fn too_short(calendar: Calendar, split: &SplitSpec, lengths: &Lengths) -> Error {
+    let Lengths { ahead, validation, test, .. } = lengths;
+    let (origins, names) = match split {
+        SplitSpec::Rolling { origins, .. } => (format!(" at each of {origins} origins"), "split.origins, "),
+        _ => (String::new(), ""),
+    };
+    let what = match split {
+        SplitSpec::Rolling { embargo_months, .. } if *embargo_months > 0 => {
+            format!("whose labels and embargo look {ahead} ahead")
+        }
+        _ => format!("whose labels look {ahead} ahead"),
+    };
+    let months = calendar.months;
+    Kind::Data
+        .msg(format!(
+            "{months} months are too few for {validation} validation and {test} test months {what}{origins}"
+        ))
+        .hint(format!(
+            "shorten {names}split.validation_months, split.test_months or the label's horizon"
+        ))
 }
 
 fn by_table(snapshots: &Snapshots, column: &str) -> Result<Fold> {
@@ -206,14 +266,18 @@ fn by_table(snapshots: &Snapshots, column: &str) -> Result<Fold> {
     Ok(Fold { number: None, parts })
 }
 
-fn by_folds(
-    panel: &Panel,
-    snapshots: &Snapshots,
-    declared: &Declared,
-    path: &str,
-) -> Result<Vec<Fold>> {
-    let intake = declared.intake;
-    let files = source::expand(declared.root, &Paths::One(path.to_owned()), None)?;
+/// How many divisions a split declares, from the configuration and the header of a table of folds.
+pub fn declared_folds(intake: &Intake, root: &Path, split: &SplitSpec) -> Result<usize> {
+    Ok(match split {
+        SplitSpec::Time { .. } | SplitSpec::Snapshots { .. } => 1,
+        SplitSpec::Rolling { origins: folds, .. } | SplitSpec::Random { folds } => *folds as usize,
+        SplitSpec::Folds { path } => fold_columns(intake, root, path)?.1.len(),
+    })
+}
+
+/// The files of a table of folds, and the numbers k of its columns `split_k`.
+fn fold_columns(intake: &Intake, root: &Path, path: &str) -> Result<(Vec<DataFile>, Vec<u32>)> {
+    let files = source::expand(root, &Paths::One(path.to_owned()), None)?;
     let names = column_names(&files[0], &intake.limits())?;
     let numbers: Vec<u32> =
         (0..names.len() as u32).take_while(|k| names.contains(&format!("split_{k}"))).collect();
@@ -223,6 +287,17 @@ fn by_folds(
             .msg("has no column `split_0`")
             .hint("a table of folds has one column split_k per fold: train, valid or test"));
     }
+    Ok((files, numbers))
+}
+
+fn by_folds(
+    panel: &Panel,
+    snapshots: &Snapshots,
+    declared: &Declared,
+    path: &str,
+) -> Result<Vec<Fold>> {
+    let intake = declared.intake;
+    let (files, numbers) = fold_columns(intake, declared.root, path)?;
     let wanted: Vec<Wanted> = numbers
         .iter()
         .map(|k| Wanted {

@@ -5,6 +5,7 @@
 //! configuration) is escaped. Where a number or a curve does not exist, the page says so.
 
 mod figures;
+mod folds;
 mod headline;
 mod html;
 mod plot;
@@ -81,6 +82,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
     let body = [
         header(input, &cast),
         html::section("models", "The models", &tables::models(input.metrics, &cast)),
+        folds::section(input.metrics, &cast),
         html::section("ranking", "Who is contacted first", &ranking::figures(input, &cast)?),
         html::section("calibration", "Are the risks right", &figures::calibration(input, &cast)?),
         survival::section(input.metrics, &cast)?,

@@ -7,7 +7,7 @@
 
 pub mod halving;
 pub mod journal;
-mod normal;
+pub(crate) mod normal;
 mod parzen;
 pub mod space;
 pub mod study;

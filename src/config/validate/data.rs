@@ -178,13 +178,29 @@ pub fn split(config: &Config, faults: &mut Faults) {
     let label = &config.label;
     match &config.split {
         SplitSpec::Time { validation_months, test_months } => {
-            if matches!(label, LabelSpec::Column { .. }) {
-                let message = "`time` needs labels over time, but there is one per customer";
-                faults.add("split.kind", message).hint =
-                    Some("split by `folds` or `random`, or use another kind of label".into());
-            }
+            over_time("time", label, faults);
             faults.within("split.validation_months", *validation_months, 1..=MONTHS_MAX);
             faults.within("split.test_months", *test_months, 1..=MONTHS_MAX);
+        }
+        SplitSpec::Rolling {
+            origins,
+            validation_months,
+            test_months,
+            step_months,
+            train_months,
+            embargo_months,
+        } => {
+            over_time("rolling", label, faults);
+            // One origin is a split by time.
+            faults.within("split.origins", *origins, 2..=100);
+            faults.within("split.validation_months", *validation_months, 1..=MONTHS_MAX);
+            faults.within("split.test_months", *test_months, 1..=MONTHS_MAX);
+            let optional = [("step_months", step_months), ("train_months", train_months)];
+            for (name, months) in optional {
+                let months = months.unwrap_or(1);
+                faults.within(&format!("split.{name}"), months, 1..=MONTHS_MAX);
+            }
+            faults.within("split.embargo_months", *embargo_months, ..=MONTHS_MAX);
         }
         SplitSpec::Snapshots { column } => {
             if !matches!(label, LabelSpec::Snapshots { .. }) {
@@ -200,6 +216,14 @@ pub fn split(config: &Config, faults: &mut Faults) {
         SplitSpec::Folds { .. } => {}
         // One fold tests, one validates, at least one trains.
         SplitSpec::Random { folds } => faults.within("split.folds", *folds, 3..=100),
+    }
+}
+
+fn over_time(kind: &str, label: &LabelSpec, faults: &mut Faults) {
+    if matches!(label, LabelSpec::Column { .. }) {
+        let message = format!("`{kind}` needs labels over time, but there is one per customer");
+        faults.add("split.kind", message).hint =
+            Some("split by `folds` or `random`, or use another kind of label".into());
     }
 }
 

@@ -295,6 +295,15 @@ fn splits() {
         "#]],
         ),
         (
+            "[split]\nkind = \"rolling\"\norigins = 1\nstep_months = 0\ntrain_months = 200\nembargo_months = 121",
+            expect![[r#"
+            `split.origins`: must lie in [2, 100], is 1
+            `split.step_months`: must lie in [1, 120], is 0
+            `split.train_months`: must lie in [1, 120], is 200
+            `split.embargo_months`: must lie in (.., 120], is 121
+        "#]],
+        ),
+        (
             "[split]\nkind = \"snapshots\"",
             expect![[r#"
             `split.kind`: `snapshots` needs a label of kind snapshots
