@@ -79,8 +79,13 @@ impl Runs {
     /// Test rows of a model of run `a` as a peer's table: (customer, fold, label, risk).
     fn rows(&self, model: &str) -> Vec<(String, f64, f64, f64)> {
         let path = self.tiny.path("a/predictions.parquet");
-        let columns =
-            [("model", Category), ("split", Category), ("fold", Number), ("label", Number), ("risk", Number)];
+        let columns = [
+            ("model", Category),
+            ("split", Category),
+            ("fold", Number),
+            ("label", Number),
+            ("risk", Number),
+        ];
         let table = Table::read(Path::new(&path), &columns);
         let (models, splits) = (table.texts("model"), table.texts("split"));
         let of = |name: &str, row: usize| table.numbers(name)[row];
@@ -145,9 +150,14 @@ fn models_of_one_run_and_the_champion() {
 fn other_rows_are_refused() {
     let runs = runs();
     let args = ["a", "c", "--model-a", "mlp", "--model-b", "mlp"];
-    let parts = ["the test rows are not the same: 40 only in mlp of a (customer `c", "40 only in mlp of c"];
+    let parts =
+        ["the test rows are not the same: 40 only in mlp of a (customer `c", "40 only in mlp of c"];
     runs.fails(&args, 3, &parts);
-    runs.fails(&["a", "nowhere", "--model-b", "mlp"], 3, &["nowhere/predictions.parquet", "no such file"]);
+    runs.fails(
+        &["a", "nowhere", "--model-b", "mlp"],
+        3,
+        &["nowhere/predictions.parquet", "no such file"],
+    );
     runs.fails(&["a", "nowhere"], 3, &["nowhere/metrics.json", "no such file"]);
     runs.fails(&[&args[..], &["--folds", "7"]].concat(), 2, &["no test row of fold 7", "0, 1, 2"]);
 }
@@ -156,10 +166,14 @@ fn other_rows_are_refused() {
 fn a_peers_table() {
     let runs = runs();
     // What the peer says is what our logistic regression says.
-    let plain = |(id, fold, label, risk): &(String, f64, f64, f64)| format!("{id},{fold},{label},{risk}");
+    let plain =
+        |(id, fold, label, risk): &(String, f64, f64, f64)| format!("{id},{fold},{label},{risk}");
     runs.peer("same.csv", "customer_id,fold,y,score", plain);
     let stdout = runs.compare_ok(&["a", "--model-a", "logistic", "--peer", "same.csv"]);
-    assert!(stdout.contains("B  same.csv\n") && stdout.contains("No measure tells A and B"), "{stdout}");
+    assert!(
+        stdout.contains("B  same.csv\n") && stdout.contains("No measure tells A and B"),
+        "{stdout}"
+    );
     // Without labels; with months; from the other way around.
     runs.peer("months.csv", "as_of,score,customer_id,fold", |(id, fold, _, risk)| {
         format!("2024-04-30,{},{id},{fold}", 1.0 - risk)
@@ -173,7 +187,8 @@ fn a_peers_table() {
     let rows = runs.rows("logistic");
     let mut text = String::from("customer_id,fold,seed,y,risk\n");
     for (id, fold, label, risk) in rows.iter().filter(|row| row.1 < 2.0) {
-        writeln!(text, "{id},{fold},0,{label},{risk}\n{id},{fold},1,{label},0.5").expect("a string");
+        writeln!(text, "{id},{fold},0,{label},{risk}\n{id},{fold},1,{label},0.5")
+            .expect("a string");
     }
     runs.write("seeds.csv", &text);
     let args = ["a", "--model-a", "logistic", "--peer", "seeds.csv"];
@@ -192,7 +207,9 @@ fn nonsense_is_refused() {
     let fails = |name: &str, code: i32, parts: &[&str]| {
         runs.fails(&["a", "--model-a", "mlp", "--peer", name], code, parts);
     };
-    runs.peer("label.csv", head, |(id, fold, label, risk)| format!("{id},{fold},{},{risk}", 1.0 - label));
+    runs.peer("label.csv", head, |(id, fold, label, risk)| {
+        format!("{id},{fold},{},{risk}", 1.0 - label)
+    });
     fails("label.csv", 3, &["40 with another label"]);
     runs.peer("risk.csv", head, |(id, fold, label, _)| format!("{id},{fold},{label},1.5"));
     fails("risk.csv", 3, &["risk.csv:2", "`score` is 1.5", "0 to 1"]);
@@ -222,7 +239,8 @@ fn cross_validation_needs_folds() {
     let tiny = Tiny::new();
     let (code, _, stderr) = outcome(&mut tiny.train("one", "cpu", "\"mlp\"", &["--cv"]));
     assert_eq!(code, 2, "{stderr}");
-    for part in ["tiny.toml", "--cv needs several folds", "\"rolling\"", "\"random\"", "\"folds\""] {
+    for part in ["tiny.toml", "--cv needs several folds", "\"rolling\"", "\"random\"", "\"folds\""]
+    {
         assert!(stderr.contains(part), "no `{part}` in\n{stderr}");
     }
     assert!(!Path::new(&tiny.path("one")).exists());

@@ -237,13 +237,16 @@ fn a_rolling_origin_tests_the_same_rows_by_partitions() {
         let [whole, parts] = [folds(&runs[0]), folds(&runs[1])];
         assert_eq!((whole.len(), parts.len()), (2, 2));
         for (whole, parts) in whole.iter().zip(&parts) {
-            for (split, name) in [("validation", "rows"), ("test", "rows"), ("test", "positive_rate")] {
+            for (split, name) in
+                [("validation", "rows"), ("test", "rows"), ("test", "positive_rate")]
+            {
                 assert_eq!(whole[split][name], parts[split][name], "{model} {split}");
             }
         }
     }
     // The bundle is that of the newest origin.
-    let manifest = std::fs::read(data.path("rolling-parts/bundle/manifest.json")).expect("a manifest");
+    let manifest =
+        std::fs::read(data.path("rolling-parts/bundle/manifest.json")).expect("a manifest");
     let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
     assert_eq!(manifest["origin"]["fold"], 1, "{manifest}");
     let folders = ["rolling-whole", "rolling-parts"].map(|out| data.path(out));

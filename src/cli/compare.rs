@@ -101,9 +101,8 @@ impl Told {
         for (contrast, compared) in of.measures.iter().zip(&COMPARED) {
             let number = |value: Option<f64>| value.map_or("-".into(), |x| format!("{x:.4}"));
             let doubt = &contrast.doubt;
-            let interval = doubt
-                .interval
-                .map_or("-".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
+            let interval =
+                doubt.interval.map_or("-".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
             let better = match contrast.winner() {
                 Some(Side::A) => "A",
                 Some(Side::B) => "B",

@@ -231,7 +231,8 @@ fn part_line(of_folds: &[(u64, u64)]) -> String {
     let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = |values: &[f64]| values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let members: Vec<f64> = of_folds.iter().map(|(members, _)| *members as f64).collect();
-    let span = |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
+    let span =
+        |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
     let rows = span(least(&members).to_string(), most(&members).to_string());
     let rates = span(format!("{:.2}", least(&shares)), format!("{:.2}", most(&shares)));
     match of_folds.len() {

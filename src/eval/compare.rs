@@ -62,12 +62,7 @@ pub const COMPARED: [Compared; 6] = [
         measure: |m| m.average_precision,
     },
     Compared { name: "ece", title: "ECE", better: Better::Lower, measure: |m| Some(m.ece) },
-    Compared {
-        name: "lift_10",
-        title: "lift@10",
-        better: Better::Higher,
-        measure: |m| m.lift_10,
-    },
+    Compared { name: "lift_10", title: "lift@10", better: Better::Higher, measure: |m| m.lift_10 },
 ];
 
 /// Test rows that both models predict, by fold.

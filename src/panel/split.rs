@@ -232,7 +232,9 @@ impl Division {
 fn too_short(calendar: Calendar, split: &SplitSpec, lengths: &Lengths) -> Error {
     let Lengths { ahead, validation, test, .. } = lengths;
     let (origins, names) = match split {
-        SplitSpec::Rolling { origins, .. } => (format!(" at each of {origins} origins"), "split.origins, "),
+        SplitSpec::Rolling { origins, .. } => {
+            (format!(" at each of {origins} origins"), "split.origins, ")
+        }
         _ => (String::new(), ""),
     };
     let what = match split {

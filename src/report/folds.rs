@@ -1,7 +1,7 @@
 //! The champion beside each other model, over the folds of a run.
 
-use super::html;
 use super::Model;
+use super::html;
 use crate::eval::compare::Resampled;
 use crate::eval::compare::runs::{Against, against_champion, describe, shown};
 use crate::eval::results::RunMetrics;
@@ -31,5 +31,9 @@ pub(super) fn section(metrics: &RunMetrics, cast: &[Model]) -> String {
          Bengio 2003), which allows for the train rows that folds share; several comparisons make \
          a small p more likely. <code>churn compare</code> says more about two of them.</p>\n"
     );
-    html::section("folds", "The champion over the folds", &(text + &html::table(&caption, &head, &rows)))
+    html::section(
+        "folds",
+        "The champion over the folds",
+        &(text + &html::table(&caption, &head, &rows)),
+    )
 }

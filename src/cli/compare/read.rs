@@ -126,10 +126,7 @@ impl Columns {
             _ => ColumnType::Category,
         };
         let others = self.others.iter().map(|name| of(name, kind(name)));
-        std::iter::once(number(self.risk))
-            .chain(self.label.map(number))
-            .chain(others)
-            .collect()
+        std::iter::once(number(self.risk)).chain(self.label.map(number)).chain(others).collect()
     }
 }
 
@@ -205,7 +202,8 @@ impl Table {
                     let risk = number(self.columns.risk, row).unwrap_or(f64::NAN);
                     if !(0.0..=1.0).contains(&risk) {
                         let name = self.columns.risk;
-                        let text = format!("`{name}` is {risk}, expected a probability from 0 to 1");
+                        let text =
+                            format!("`{name}` is {risk}, expected a probability from 0 to 1");
                         return Err(fail(text));
                     }
                     let label = self.columns.label.and_then(|name| number(name, row));

@@ -100,9 +100,8 @@ fn of_fold(fold: &PairedFold) -> Option<Difference> {
             + of_negatives / negatives.powi(2)
             + 2.0 * products / (positives * negatives)
     });
-    let share = |[a, b]: &[Option<f64>; 2]| {
-        a.unwrap_or(0.0) / positives + b.unwrap_or(0.0) / negatives
-    };
+    let share =
+        |[a, b]: &[Option<f64>; 2]| a.unwrap_or(0.0) / positives + b.unwrap_or(0.0) / negatives;
     let influence = customers.iter().map(|(&customer, sums)| (customer, share(sums))).collect();
     Some(Difference { value, variance, influence })
 }
@@ -117,8 +116,7 @@ fn placements(labels: &[bool], risks: &[f64]) -> Vec<f64> {
         (midranks(&risks), own)
     };
     let mut placed = vec![0.0; labels.len()];
-    let [(among_positives, positives), (among_negatives, negatives)] =
-        [true, false].map(of_class);
+    let [(among_positives, positives), (among_negatives, negatives)] = [true, false].map(of_class);
     let (m, n) = (positives.len() as f64, negatives.len() as f64);
     for (&row, rank) in positives.iter().zip(among_positives) {
         placed[row] = (all[row] - rank) / n;

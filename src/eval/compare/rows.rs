@@ -131,7 +131,8 @@ impl Differences<'_> {
         let in_both = self.only.iter().flatten().any(|row| both.contains(&row.fold));
         if self.labels.is_empty() && !in_both && !both.is_empty() {
             let list: Vec<String> = both.iter().map(u32::to_string).collect();
-            return error.hint(format!("compare the folds that both have: --folds {}", list.join(",")));
+            return error
+                .hint(format!("compare the folds that both have: --folds {}", list.join(",")));
         }
         error.hint("compare models of one data set, label and split")
     }
@@ -144,10 +145,13 @@ fn paired(pairs: &[(&Row, &Row)], [a, b]: [&Predicted; 2]) -> Result<Paired> {
     let mut folds: BTreeMap<u32, PairedFold> = BTreeMap::new();
     for (x, y) in pairs {
         let label = x.label.or(y.label).ok_or_else(|| {
-            Kind::Data.msg("neither table tells what happened").hint("add a column `label` of 0 and 1")
+            Kind::Data
+                .msg("neither table tells what happened")
+                .hint("add a column `label` of 0 and 1")
         })?;
         let known = a.train_rows.get(&x.fold).or(b.train_rows.get(&x.fold));
-        let new = || PairedFold { number: x.fold, train_rows: known.copied(), ..Default::default() };
+        let new =
+            || PairedFold { number: x.fold, train_rows: known.copied(), ..Default::default() };
         let fold = folds.entry(x.fold).or_insert_with(new);
         fold.labels.push(label);
         let customer = names.binary_search(&x.customer.as_str());
@@ -211,19 +215,33 @@ mod tests {
         let months = "0 x 2024-01 1 0.5, 0 y 2024-01 0 0.5";
         let none = "0 x - 1 0.5, 0 y - 0 0.5";
         assert_eq!(pair(table("a", months), table("b", none)).expect("rows").rows(), 2);
-        let expect = expect!["a holds customer `x` in fold 0 twice; one of the tables names no `as_of` months: add them"];
+        let expect = expect![
+            "a holds customer `x` in fold 0 twice; one of the tables names no `as_of` months: add them"
+        ];
         refused("0 x 2024-01 1 0.5, 0 x 2024-02 0 0.5", "0 x - 1 0.5", expect);
     }
 
     #[test]
     fn other_rows_and_labels_are_refused() {
-        let expect = expect!["the test rows are not the same: 1 only in a (customer `x` as of 2024-01 in fold 0); 1 only in b (customer `x` as of 2024-02 in fold 0); compare models of one data set, label and split"];
+        let expect = expect![
+            "the test rows are not the same: 1 only in a (customer `x` as of 2024-01 in fold 0); 1 only in b (customer `x` as of 2024-02 in fold 0); compare models of one data set, label and split"
+        ];
         refused("0 x 2024-01 1 0.5", "0 x 2024-02 1 0.5", expect);
-        let expect = expect!["the test rows are not the same: 3 with another label (customer `x` in fold 0, customer `y` in fold 0, ...); compare models of one data set, label and split"];
-        refused("0 x - 1 0.5, 0 y - 1 0.5, 0 z - 1 0.5", "0 x - 0 0.5, 0 y - 0 0.5, 0 z - 0 0.5", expect);
-        let expect = expect!["the test rows are not the same: 1 only in a (customer `y` in fold 1); compare the folds that both have: --folds 0"];
+        let expect = expect![
+            "the test rows are not the same: 3 with another label (customer `x` in fold 0, customer `y` in fold 0, ...); compare models of one data set, label and split"
+        ];
+        refused(
+            "0 x - 1 0.5, 0 y - 1 0.5, 0 z - 1 0.5",
+            "0 x - 0 0.5, 0 y - 0 0.5, 0 z - 0 0.5",
+            expect,
+        );
+        let expect = expect![
+            "the test rows are not the same: 1 only in a (customer `y` in fold 1); compare the folds that both have: --folds 0"
+        ];
         refused("0 x - 1 0.5, 1 y - 1 0.5", "0 x - 1 0.5", expect);
-        let expect = expect!["b holds customer `x` in fold 0 twice; one of the tables names no `as_of` months: add them"];
+        let expect = expect![
+            "b holds customer `x` in fold 0 twice; one of the tables names no `as_of` months: add them"
+        ];
         refused("0 x - 1 0.5", "0 x - 1 0.5, 0 x - 1 0.6", expect);
         refused("0 x - 1 0.5", "", expect!["b holds no test row"]);
         let expect = expect!["neither table tells what happened; add a column `label` of 0 and 1"];

@@ -164,7 +164,10 @@ fn draws_are_summed_up_as_by_numpy() {
         }
     }
     let none = bootstrap::doubt(Vec::new());
-    assert_eq!((none.p, none.interval, none.standard_error, none.draws), (None, None, None, Some(0)));
+    assert_eq!(
+        (none.p, none.interval, none.standard_error, none.draws),
+        (None, None, None, Some(0))
+    );
 }
 
 #[test]
@@ -248,7 +251,10 @@ fn the_bootstrap_has_the_standard_error_of_a_mean() {
     let compared = compare(&paired, Settings { draws: 4000, seed: 2 });
     let doubt = &compared.measures[2].doubt;
     // 4,000 draws: a standard error is known to 1 / sqrt(8,000), of which this is four.
-    assert!((doubt.standard_error.expect("draws") / error - 1.0).abs() < 0.045, "{doubt:?}, {error}");
+    assert!(
+        (doubt.standard_error.expect("draws") / error - 1.0).abs() < 0.045,
+        "{doubt:?}, {error}"
+    );
     assert_eq!(doubt.draws, Some(4000));
 }
 
@@ -291,7 +297,8 @@ fn a_champion_stands_beside_the_others_over_folds() {
     let model = |aurocs: [f64; 3]| {
         let fold = |(fold, auroc): (u32, f64)| FoldMetrics {
             fold,
-            splits: [("test".to_owned(), of(auroc, 20)), ("train".to_owned(), of(auroc, 60))].into(),
+            splits: [("test".to_owned(), of(auroc, 20)), ("train".to_owned(), of(auroc, 60))]
+                .into(),
         };
         ModelMetrics::of_folds((0..).zip(aurocs).map(fold).collect())
     };
