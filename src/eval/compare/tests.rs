@@ -316,8 +316,8 @@ fn a_champion_stands_beside_the_others_over_folds() {
     close("b", "p", got.p, expected.p.expect("they differ"));
     expect_test::expect![[r#"
         a minus each other model on test, mean ± sd over 3 folds (corrected resampled t-test)
-        model                      AUROC                  log loss
-        b      +0.0133 ± 0.0058 (p 0.10)  -0.0133 ± 0.0058 (p 0.10)
+        model                      AUROC                   log loss
+        b      +0.0133 ± 0.0058 (p 0.11)  -0.0133 ± 0.0058 (p 0.11)
     "#]]
     .assert_eq(&runs::table(&run));
     run.champion = None;
