@@ -8,6 +8,7 @@ mod hazard;
 mod ops;
 mod panel;
 mod partitions;
+mod replicas;
 mod resume;
 mod tidy;
 mod tracking;

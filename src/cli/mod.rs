@@ -12,6 +12,7 @@ mod data;
 mod export;
 mod fold;
 mod judge;
+mod losses;
 mod memory;
 mod output;
 mod parts;

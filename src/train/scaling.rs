@@ -114,6 +114,20 @@ impl Scaling {
     }
 }
 
+/// Mean log loss after the temperature that suits these rows best, around their mean risk: what a
+/// model is worth whose spread will be put right later.
+pub fn tempered_log_loss(log_odds: &[f64], labels: &[bool]) -> f64 {
+    let rows = labels.len() as f64;
+    let mean = log_odds.iter().map(|&x| super::risk(x)).sum::<f64>() / rows;
+    let center = (mean / (1.0 - mean)).ln();
+    let scaling = match center.is_finite() {
+        true => Scaling::fit(log_odds, labels, Freedom::SlopeAround(center)),
+        false => Scaling::IDENTITY,
+    };
+    let loss = |(&x, &y): (&f64, &bool)| log_loss_of(scaling.apply(x), y);
+    log_odds.iter().zip(labels).map(loss).sum::<f64>() / rows
+}
+
 /// Log loss in nats of one row.
 pub fn log_loss_of(log_odds: f64, churned: bool) -> f64 {
     log_odds.max(0.0) - if churned { log_odds } else { 0.0 } + (-log_odds.abs()).exp().ln_1p()
@@ -149,6 +163,24 @@ mod tests {
             assert!((found.slope - slope).abs() < 5e-3, "{found:?}, expected slope {slope}");
             assert!((found.intercept - intercept).abs() < 5e-3, "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_temperature_hides_a_wrong_spread_and_nothing_else() {
+        let (good, labels) = rows(1.0, 0.0);
+        let plain = |log_odds: &[f64]| {
+            let rows = log_odds.iter().zip(&labels);
+            rows.map(|(&x, &y)| log_loss_of(x, y)).sum::<f64>() / labels.len() as f64
+        };
+        let best = tempered_log_loss(&good, &labels);
+        assert!((best - plain(&good)).abs() < 1e-6, "{best}");
+        let wide: Vec<f64> = good.iter().map(|x| 3.0 * x).collect();
+        assert!(plain(&wide) > best + 0.1);
+        // The mean risk is not a half to the last digit, so that the center is off by as little.
+        assert!((tempered_log_loss(&wide, &labels) - best).abs() < 1e-4);
+        let shifted: Vec<f64> = good.iter().map(|x| x + 1.0).collect();
+        assert!(tempered_log_loss(&shifted, &labels) > best + 0.05);
+        assert!(tempered_log_loss(&[f64::NAN, 1.0], &[true, false]).is_nan());
     }
 
     #[test]
