@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bundle;
+mod choices;
 mod common;
 mod device;
 mod hazard;

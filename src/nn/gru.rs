@@ -210,3 +210,6 @@ impl HybridNet {
         self.trunk.forward(batch.numbers.clone(), batch.codes.clone(), draws)
     }
 }
+
+#[cfg(test)]
+mod tests;
