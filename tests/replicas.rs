@@ -76,8 +76,8 @@ fn two_devices_learn_what_one_does() {
         assert!(off < TOLERANCE, "{out}: {off}");
     }
     // The curves do move, so that their agreement means something.
-    let loss = &one[&("gru".to_owned(), "train/loss".to_owned())];
-    assert!(loss[0] - loss[loss.len() - 1] > 0.01, "{loss:?}");
+    let loss = &one[&("mlp".to_owned(), "epoch/train_loss".to_owned())];
+    assert!(loss[0] - loss[loss.len() - 1] > 100.0 * TOLERANCE, "{loss:?}");
 }
 
 #[test]

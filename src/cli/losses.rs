@@ -6,8 +6,7 @@ use crate::error::Result;
 use crate::eval::LossTrial;
 use crate::train::{self, EpochRecord};
 
-/// Epochs of a short training, with a schedule of their own: on the real sets the order of the
-/// losses is then that of whole trainings, at a twentieth of the cost.
+/// Epochs of a short training, with a schedule of its own.
 const EPOCHS: u32 = 4;
 
 /// The losses that are compared; the first wins a draw.

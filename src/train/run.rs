@@ -13,10 +13,11 @@ use super::optimizer::AdamW;
 use super::predict::Reading;
 use super::record::{EpochRecord, Progress, Step};
 use super::replicas::{self, GradientSum};
+use super::scaling::{Level, calibrated_log_loss};
 use super::sink::Sink;
-use super::{Stop, guard, loss, predict, scaling, schedule};
+use super::{Stop, guard, loss, predict, schedule};
 use crate::clock::Clock;
-use crate::config::{ModelKind, StopOn, TrainSpec};
+use crate::config::{Loss, ModelKind, StopOn, TrainSpec};
 use crate::error::Result;
 use crate::nn::ops::on_worker;
 use crate::nn::params::{self, Parameters};
@@ -397,7 +398,11 @@ impl<'a> Trainer<'a> {
         })?;
         let calibrated = match job.spec.stop_on {
             StopOn::Plain => None,
-            StopOn::Calibrated => Some(scaling::tempered_log_loss(&log_odds, &churned)),
+            StopOn::Calibrated => {
+                // What the focal loss learns is off in its level too.
+                let level = if job.spec.loss == Loss::Focal { Level::Fitted } else { Level::Kept };
+                Some(calibrated_log_loss(&log_odds, &churned, level))
+            }
         };
         Ok((mean, calibrated))
     }
