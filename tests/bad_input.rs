@@ -668,7 +668,24 @@ fn configurations_and_flags() {
             .fails(2, &["activty"]),
         train("no such device", |_| {})
             .with(&["--device", "tpu"])
-            .fails(2, &["tpu", "auto, gpu, cpu"]),
+            .fails(2, &["tpu", "auto, gpu, gpu:N, cpu"]),
+        train("one of several devices that is none", |_| {})
+            .with(&["--devices", "cpu,tpu"])
+            .fails(2, &["there is no device `tpu`", "auto, gpu, gpu:N, cpu"]),
+        train("auto beside another device", |_| {})
+            .with(&["--devices", "auto,cpu"])
+            .fails(2, &["`auto` stands alone"]),
+        train("a GPU that may be two", |_| {})
+            .with(&["--devices", "gpu,gpu:1"])
+            .fails(2, &["train.device", "by number"]),
+        train("no device, in a list", |w| w.config("\"cpu\"", "[]"))
+            .fails(3, &["bad.toml:50", "must name 1 to 16 devices, names 0"]),
+        train("a GPU that is not there", |_| {})
+            .with(&["--devices", "cpu,gpu:97"])
+            .fails(5, &["gpu:97", "--device cpu"]),
+        train("no batches in a step", |_| {})
+            .with(&["--set", "train.accumulate=0"])
+            .fails(2, &["train.accumulate", "must lie in [1, 1024], is 0"]),
         train("no such device, in the file", |w| w.config("\"cpu\"", "\"tpu\""))
             .fails(3, &["bad.toml:50", "there is no device `tpu`"]),
         train("a run folder in use", |w| {

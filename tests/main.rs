@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bundle;
+mod choices;
 mod common;
 mod compare;
 mod device;
@@ -9,6 +10,7 @@ mod hazard;
 mod ops;
 mod panel;
 mod partitions;
+mod replicas;
 mod resume;
 mod tidy;
 mod tracking;

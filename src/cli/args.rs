@@ -117,8 +117,8 @@ pub struct QuickstartArgs {
     /// Folder to make; runs/<id> if left out.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// auto, gpu, cpu or ndarray.
-    #[arg(long)]
+    /// auto, gpu, gpu:N, cpu or ndarray; several (gpu:0,gpu:1) share every batch.
+    #[arg(long, visible_alias = "devices")]
     pub device: Option<String>,
 }
 
@@ -160,8 +160,13 @@ pub struct TrainArgs {
     /// mean, sd and out-of-fold predictions are kept.
     #[arg(long)]
     pub cv: bool,
-    /// auto, gpu, cpu or ndarray; also CHURN_DEVICE or train.device.
+    /// Show what attributes and months are worth: trains `static` (attributes alone), `gru` (months
+    /// alone) and `hybrid` (both) in place of models.use, without trees, and prints a table.
     #[arg(long)]
+    pub ablate: bool,
+    /// auto, gpu, gpu:N, cpu or ndarray; several (gpu:0,gpu:1) share every batch. Also CHURN_DEVICE
+    /// or train.device.
+    #[arg(long, visible_alias = "devices")]
     pub device: Option<String>,
 }
 
@@ -216,8 +221,9 @@ pub struct TuneArgs {
     /// Worker processes to start on this machine.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: u32,
-    /// auto, gpu, cpu or ndarray; also CHURN_DEVICE or train.device.
-    #[arg(long)]
+    /// auto, gpu, gpu:N, cpu or ndarray; several (gpu:0,gpu:1) share every batch. Also CHURN_DEVICE
+    /// or train.device.
+    #[arg(long, visible_alias = "devices")]
     pub device: Option<String>,
     /// Of a worker process: how many share the machine. It ends when its stdin closes.
     #[arg(long, hide = true)]
@@ -250,7 +256,7 @@ pub struct ScoreArgs {
     /// Add the risk up to each month of the horizon, and the months expected within it.
     #[arg(long, alias = "horizon")]
     pub curve: bool,
-    /// auto, gpu, cpu or ndarray.
+    /// auto, gpu, gpu:N, cpu or ndarray.
     #[arg(long, default_value = "cpu")]
     pub device: String,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::curves::CurveScores;
 use super::data::{Customers, Data};
 use super::judge::Judge;
+use super::losses::{self, Settled};
 use super::parts::{self, FoldParts};
 use super::predictions::{PartScores, Predictions, View};
 use super::progress::{Bar, Voice};
@@ -13,9 +14,9 @@ use crate::baseline::trees::{self, Table};
 use crate::baseline::{self, Design};
 use crate::bundle::{Form, Learned, Ready};
 use crate::clock::Clock;
-use crate::config::{Config, ModelKind};
+use crate::config::{Config, ModelKind, TrainSpec};
 use crate::error::{Kind, Result};
-use crate::eval::Calibrated;
+use crate::eval::{Calibrated, LossTrial};
 use crate::features::{self, Block, Encoder, FittedFeatures, RawKind};
 use crate::fsx;
 use crate::nn::Architecture;
@@ -45,7 +46,8 @@ pub struct Session<'a> {
     pub data: &'a Data,
     /// Bytes that data may take.
     pub budget: u64,
-    pub device: &'a Chosen,
+    /// The first predicts; all of them train.
+    pub devices: &'a [Chosen],
     pub folder: &'a Path,
     pub start: Start,
     pub stop: &'a Stop,
@@ -64,6 +66,8 @@ pub struct FoldResult {
     pub learners: Vec<Learner>,
     /// Of every learner, in their order; then of the ensemble, where there is one.
     pub models: Vec<ModelResult>,
+    /// Where the loss was found by trial.
+    pub losses: Vec<LossTrial>,
 }
 
 /// One trained model.
@@ -104,10 +108,12 @@ impl Session<'_> {
         let View { panel, snapshots, fold: parts } = self.data.sample(fold);
         let features = features::fit(panel, snapshots, parts, &self.config.features)?;
         let fitted = Fitted { features: &features, fold, number };
+        let spec = losses::settle(self, &fitted)?.spec;
         let kinds = self.config.models.kinds.iter();
         kinds
             .map(|&kind| {
-                let trained = self.train(&fitted, &self.architecture(&fitted, kind))?;
+                let how = (&spec, &*fitted.job_name(kind));
+                let trained = self.train(&fitted, &self.architecture(&fitted, kind), how)?;
                 Ok((kind, trained.history))
             })
             .collect()
@@ -123,9 +129,10 @@ impl Session<'_> {
         let View { panel, snapshots, fold: parts } = self.data.sample(fold);
         let features = features::fit(panel, snapshots, parts, &self.config.features)?;
         let fitted = Fitted { features: &features, fold, number };
+        let Settled { spec, trials: losses } = losses::settle(self, &fitted)?;
         let mut learners = Vec::new();
         for &kind in &self.config.models.kinds {
-            learners.push(self.network(&fitted, kind)?);
+            learners.push(self.network(&fitted, kind, &spec)?);
         }
         if self.config.models.trees {
             learners.push(self.trees(&fitted)?);
@@ -133,22 +140,26 @@ impl Session<'_> {
         learners.push(self.logistic(&fitted)?);
         let judge = Judge { data: self.data, fold, features: &features, learners: &learners };
         let models = judge.run(predictions)?;
-        Ok(FoldResult { number, features, learners, models })
+        Ok(FoldResult { number, features, learners, models, losses })
     }
 
-    fn architecture(&self, fitted: &Fitted, kind: ModelKind) -> Architecture {
+    fn first(&self) -> &Chosen {
+        self.devices.first().expect("a session has a device")
+    }
+
+    pub(super) fn architecture(&self, fitted: &Fitted, kind: ModelKind) -> Architecture {
         let hazards = self.config.hazards();
         Architecture::new(kind, &self.config.models, fitted.features, hazards)
     }
 
-    fn network(&self, fitted: &Fitted, kind: ModelKind) -> Result<Learner> {
+    fn network(&self, fitted: &Fitted, kind: ModelKind, spec: &TrainSpec) -> Result<Learner> {
         let architecture = self.architecture(fitted, kind);
         let hazards = architecture.hazards;
-        let trained = self.train(fitted, &architecture)?;
+        let trained = self.train(fitted, &architecture, (spec, &fitted.job_name(kind)))?;
         let Trained { parameters, history, seconds, network } = trained;
-        let log_odds_shift = train::prior_correction(&self.config.train);
+        let log_odds_shift = train::prior_correction(spec);
         let reading = Reading { hazards, shift: log_odds_shift };
-        let device = self.device.device.clone();
+        let device = self.first().device.clone();
         Ok(Learner {
             name: kind.name(),
             form: Form::Network { architecture: Box::new(architecture), log_odds_shift },
@@ -159,7 +170,13 @@ impl Session<'_> {
         })
     }
 
-    fn train(&self, fitted: &Fitted, architecture: &Architecture) -> Result<Trained> {
+    /// Trains a network with the settings and under the name given.
+    pub(super) fn train(
+        &self,
+        fitted: &Fitted,
+        architecture: &Architecture,
+        how: (&TrainSpec, &str),
+    ) -> Result<Trained> {
         let kind = architecture.kind;
         match &self.data.customers {
             Customers::Whole { .. } => {
@@ -171,15 +188,19 @@ impl Session<'_> {
                     let (chosen, targets) = parts::examples(snapshots, view.fold, part, hazards);
                     let chosen = &chosen;
                     let examples = Examples { encoder: &encoder, snapshots, chosen, targets };
-                    Resident::of(&examples, kind, &self.device.device)
+                    Resident::of(&examples, kind, &self.first().device)
                 };
-                let (train, validation) = (resident(Part::Train), resident(Part::Validation));
+                let first = resident(Part::Train);
+                let others = self.devices[1..].iter().map(|chosen| first.copy_to(&chosen.device));
+                let others: Vec<Resident> = others.collect();
+                let train: Vec<Resident> = std::iter::once(first).chain(others).collect();
+                let validation = [resident(Part::Validation)];
                 let feeds = [Feed::Resident(&train), Feed::Resident(&validation)];
-                self.run_job(fitted, architecture, feeds)
+                self.run_job(fitted, architecture, how, feeds)
             }
             Customers::Parts { shards, divisions, .. } => {
                 let division = &divisions[fitted.fold];
-                let batch_rows = train::batch_rows(kind, &self.config.train);
+                let batch_rows = train::batch_rows(kind, how.0);
                 let [train, validation] = FoldParts::count(
                     shards,
                     division,
@@ -187,7 +208,7 @@ impl Session<'_> {
                     (architecture, batch_rows),
                 )?;
                 let feeds = [Feed::Parts(&train), Feed::Parts(&validation)];
-                self.run_job(fitted, architecture, feeds)
+                self.run_job(fitted, architecture, how, feeds)
             }
         }
     }
@@ -196,19 +217,19 @@ impl Session<'_> {
         &self,
         fitted: &Fitted,
         architecture: &Architecture,
+        (spec, name): (&TrainSpec, &str),
         [train, validation]: [Feed; 2],
     ) -> Result<Trained> {
         let kind = architecture.kind;
-        let name = &fitted.job_name(kind);
         let identity = format!("{} {} {name}", self.config_sha256, self.data.facts.sha256);
         let job = Job {
             architecture,
-            spec: &self.config.train,
+            spec,
             train,
             validation,
             train_rates: &self.train_rates(fitted),
             seeds: Seeds::new(self.config.seed).child(kind.name(), fitted.seed_index()),
-            device: &self.device.device,
+            devices: &self.devices.iter().map(|c| c.device.clone()).collect::<Vec<_>>(),
             checkpoints: &self.folder.join("checkpoints").join(name),
             start: self.start,
             identity: fsx::sha256_hex(identity.as_bytes()),
@@ -228,7 +249,7 @@ impl Session<'_> {
     }
 
     /// Churn rate of the fold's train part, in the window or in each month of the horizon.
-    fn train_rates(&self, fitted: &Fitted) -> Vec<f64> {
+    pub(super) fn train_rates(&self, fitted: &Fitted) -> Vec<f64> {
         if self.config.hazards() > 1 {
             let view = self.data.sample(fitted.fold);
             return view.snapshots.hazard_rates(&view.fold.members(Part::Train));
@@ -322,7 +343,7 @@ fn thinned(members: Vec<u32>, rows_max: usize) -> Vec<u32> {
 }
 
 /// Features fitted on a fold.
-struct Fitted<'a> {
+pub struct Fitted<'a> {
     features: &'a FittedFeatures,
     /// Place among the folds, and the number that it is known by.
     fold: usize,
@@ -334,7 +355,7 @@ impl Fitted<'_> {
         self.number.map_or(0, |number| u64::from(number) + 1)
     }
 
-    fn job_name(&self, kind: ModelKind) -> String {
+    pub(super) fn job_name(&self, kind: ModelKind) -> String {
         match self.number {
             Some(number) => format!("{}-fold{number}", kind.name()),
             None => kind.name().to_owned(),

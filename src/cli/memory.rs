@@ -76,6 +76,7 @@ fn estimate(config: &Config, size: Size) -> Bytes {
     let sequence = 5 * measures + attributes + 4;
     let windows = 6 * measures * config.features.windows.len() as u64;
     let width = |kind: &ModelKind| match kind {
+        ModelKind::Static => attributes,
         ModelKind::Mlp => sequence + windows + attributes,
         ModelKind::Gru | ModelKind::Hybrid => sequence,
     };

@@ -13,6 +13,7 @@ mod data;
 mod export;
 mod fold;
 mod judge;
+mod losses;
 mod memory;
 mod output;
 mod parts;

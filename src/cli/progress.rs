@@ -46,12 +46,14 @@ impl Progress for Bar {
 
     fn epoch(&mut self, record: &EpochRecord, epochs_max: u32) {
         let EpochRecord { epoch, train_loss, validation_log_loss, .. } = record;
+        let calibrated = record.calibrated_log_loss;
+        let calibrated = calibrated.map_or(String::new(), |x| format!(", calibrated {x:.5}"));
         self.epoch = format!(", validation {validation_log_loss:.4}");
         if self.bar.is_none() && self.voice == Voice::Epochs {
             let name = &self.name;
             tracing::info!(
                 "{name} epoch {epoch}/{epochs_max}: train loss {train_loss:.5}, \
-                 validation log loss {validation_log_loss:.5}"
+                 validation log loss {validation_log_loss:.5}{calibrated}"
             );
         }
     }

@@ -17,7 +17,9 @@ use super::{memory, output};
 use crate::clock::Clock;
 use crate::config::{LabelSpec, Resolved};
 use crate::error::{Kind, Result};
-use crate::eval::{Calibration, FoldMetrics, Metrics, ModelMetrics, RunMetrics, compare, metrics};
+use crate::eval::{
+    Ablation, Calibration, FoldMetrics, LossTrial, Metrics, ModelMetrics, RunMetrics, compare, metrics,
+};
 use crate::fsx;
 use crate::panel::{self, Intake, Part};
 use crate::quality;
@@ -25,19 +27,30 @@ use crate::report::{self, ModelScores, QualityLine, ReportInput, TrainingCurve};
 use crate::tensors;
 use crate::train::{NEVER, Start};
 
+/// What `--ablate` sets: each part of the input alone, and both.
+const ABLATION: [(&str, &str); 3] = [
+    ("models.use", "[\"static\", \"gru\", \"hybrid\"]"),
+    ("models.trees", "false"),
+    ("models.champion", "auto"),
+];
+
 /// Parses, trains, prints the table of test metrics.
 pub fn run(context: &Context, args: &TrainArgs) -> Result<()> {
     let device = args.device.iter().map(|d| ("train.device".to_owned(), d.clone()));
-    let resolved = args.config.load_with(&device.collect::<Vec<_>>())?;
+    let ablation = ABLATION.map(|(path, value)| (path.to_owned(), value.to_owned()));
+    let ablation = ablation.into_iter().filter(|_| args.ablate);
+    let resolved = args.config.load_with(&device.chain(ablation).collect::<Vec<_>>())?;
     if args.cv {
         cross_validates(&resolved)?;
     }
     let start = if args.resume { Start::Resume } else { Start::Fresh };
     let run = train(&resolved, args.out.as_deref(), start, &context.clock)?;
     let (table, curves) = (run.metrics.table("test"), run.metrics.curve_lines());
+    let choices = run.metrics.choices();
     let across = compare::runs::table(&run.metrics);
     let across = if across.is_empty() { across } else { format!("\n{across}") };
-    output::print(&format!("{table}{curves}{across}\nrun      {}\n", run.folder.display()))?;
+    let folder = run.folder.display();
+    output::print(&format!("{table}{curves}{choices}{across}\nrun      {folder}\n"))?;
     let champion = run.metrics.champion.as_deref().unwrap_or("none");
     let bundle = format!("{}/bundle ({})", run.folder.display(), run.bundle_id);
     output::print(&format!("champion {champion}\nbundle   {bundle}"))
@@ -79,8 +92,8 @@ pub fn train(
     let sha256 = resolved.sha256();
     let stem = format!("{}-{}", resolved.config.name, &sha256[..8]);
     let folder = run_folder::locate(out, start, &stem, clock.as_ref())?;
-    let device = tensors::choose(resolved.config.train.device.parse()?)?;
-    tracing::info!("device {}", device.reason);
+    let devices = tensors::choose_all(&resolved.config.train.device.names())?;
+    devices.iter().for_each(|device| tracing::info!("device {}", device.reason));
     let findings = quality::run(&resolved.config, &resolved.root())?;
     fsx::publish_bytes(&folder.path.join("quality.json"), findings.to_json().as_bytes())?;
     if findings.errors() + findings.warnings() > 0 {
@@ -102,7 +115,7 @@ pub fn train(
         config_sha256: &sha256,
         data: &data,
         budget,
-        device: &device,
+        devices: &devices,
         folder: &folder.path,
         start: folder.start,
         stop: &catch_signals()?,
@@ -184,6 +197,8 @@ fn evaluate(resolved: &Resolved, folds: &[FoldResult]) -> RunMetrics {
         }
         run.models.insert(name.to_owned(), entry);
     }
+    run.ablation = Ablation::of(&run);
+    run.losses = LossTrial::over_folds(folds.iter().map(|fold| &fold.losses[..]));
     run.champion = match resolved.config.models.champion.as_str() {
         "auto" => run.best_on_validation().map(str::to_owned),
         name => Some(name.to_owned()),

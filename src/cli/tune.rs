@@ -103,8 +103,10 @@ fn work(search: &Search, stop: &Stop, context: &Context) -> Result<()> {
     }
     // Before the data is read, whose scratch files are the worker's own.
     let mut worker = Worker::join(folder)?;
-    let device = tensors::choose(base.config.train.device.parse()?)?;
-    tracing::info!("worker {}: device {}", worker.number(), device.reason);
+    let devices = tensors::choose_all(&base.config.train.device.names())?;
+    for device in &devices {
+        tracing::info!("worker {}: device {}", worker.number(), device.reason);
+    }
     let budget = memory::budget(&base.config) / u64::from(search.share_of);
     let data = read(base, folder, (budget, worker.number()))?;
     let folds = searched_folds(base, &data)?;
@@ -133,7 +135,7 @@ fn work(search: &Search, stop: &Stop, context: &Context) -> Result<()> {
         args,
         data: &data,
         folds: &folds,
-        device: &device,
+        devices: &devices,
         budget,
         folder,
         stop,

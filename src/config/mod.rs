@@ -13,7 +13,10 @@ pub mod validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use model::{EvalSpec, FeatureSpec, GruSpec, Head, MlpSpec, ModelKind, Models, TrainSpec};
+pub use model::{
+    Devices, EvalSpec, FeatureSpec, Fusion, GruSpec, Head, History, Loss, MlpSpec, ModelKind,
+    Models, StopOn, TrainSpec,
+};
 pub use resolve::{Origin, Overrides, Resolved, load};
 pub use schema::{
     Absent, Aggregation, Check, CheckRule, ColumnSpec, ColumnType, DataSpec, EventMeasure, Format,

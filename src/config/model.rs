@@ -52,6 +52,8 @@ pub enum Scaling {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ModelKind {
+    /// Attributes alone, without any month.
+    Static,
     /// Attributes and trailing-window aggregates at the as-of month.
     Mlp,
     /// Monthly activity, many to many.
@@ -63,10 +65,16 @@ pub enum ModelKind {
 impl ModelKind {
     pub fn name(self) -> &'static str {
         match self {
+            ModelKind::Static => "static",
             ModelKind::Mlp => "mlp",
             ModelKind::Gru => "gru",
             ModelKind::Hybrid => "hybrid",
         }
+    }
+
+    /// Whether it reads the months one after the other.
+    pub fn is_sequence(self) -> bool {
+        matches!(self, ModelKind::Gru | ModelKind::Hybrid)
     }
 }
 
@@ -136,11 +144,43 @@ pub struct GruSpec {
     /// 1 or 2.
     pub layers: usize,
     pub dropout: f64,
+    /// What the head sees of the months so far.
+    pub history: History,
+    /// How the hybrid joins attributes and months.
+    pub fusion: Fusion,
+}
+
+/// What is read off the states of the months up to the as-of month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum History {
+    /// The state of the as-of month.
+    Last,
+    /// It, and the mean and the largest value of each unit over the months up to it.
+    Pooled,
+}
+
+/// Where the static branch meets the months.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Fusion {
+    /// Both side by side before the head.
+    Concatenate,
+    /// Attributes are the state before the first month.
+    Initial,
+    /// A gate of both decides, unit by unit and month by month, how much of each the head sees.
+    Gated,
 }
 
 impl Default for GruSpec {
     fn default() -> Self {
-        Self { hidden: 64, layers: 1, dropout: 0.1 }
+        Self {
+            hidden: 64,
+            layers: 1,
+            dropout: 0.1,
+            history: History::Last,
+            fusion: Fusion::Concatenate,
+        }
     }
 }
 
@@ -151,14 +191,54 @@ pub enum Loss {
     Bce,
     /// Focal loss (Lin et al. 2017, arXiv:1708.02002).
     Focal,
+    /// Cross-entropy in which leavers weigh more, see `positive_weight`.
+    Weighted,
+    /// The best of the three on the validation part, found by short trainings beforehand.
+    Auto,
+}
+
+/// When the best epoch of a training is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StopOn {
+    /// By validation log loss as the network gives it.
+    Plain,
+    /// By validation log loss after a temperature is fitted: refine, then calibrate (Berta et al.
+    /// 2025, arXiv:2501.19195).
+    Calibrated,
+}
+
+/// What computes: one device, or several that share the rows of every batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Devices {
+    /// A name, or several with commas between.
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Devices {
+    /// The single names, in their order.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Devices::One(names) => names.split(',').map(str::trim).collect(),
+            Devices::Many(names) => names.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Devices {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.names().join(","))
+    }
 }
 
 /// How networks are trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainSpec {
-    /// auto, gpu, cpu or ndarray.
-    pub device: String,
+    /// auto, gpu, gpu:N, cpu or ndarray; or several of them, which then share every batch.
+    pub device: Devices,
     pub epochs_max: u32,
     /// Training ends after this many optimizer steps, also inside an epoch; 0 = no limit.
     pub steps_max: u64,
@@ -170,6 +250,8 @@ pub struct TrainSpec {
     pub batch_snapshots: usize,
     /// Customers in a batch of the sequence models.
     pub batch_customers: usize,
+    /// Batches whose gradients are summed for one step of the optimizer.
+    pub accumulate: u32,
     pub learning_rate: f64,
     pub weight_decay: f64,
     /// Share of all steps in which the rate climbs; then it falls as a cosine.
@@ -181,9 +263,12 @@ pub struct TrainSpec {
     pub average: f64,
     /// Epochs without a better validation log loss before training stops.
     pub patience: u32,
+    /// The validation log loss that decides which epoch is the best.
+    pub stop_on: StopOn,
     pub loss: Loss,
     pub focal_gamma: f64,
-    /// Weight of positive examples; the log-odds are corrected for it (prior correction).
+    /// Weight of positive examples; the log-odds are corrected for it (prior correction). With the
+    /// loss `weighted`, 1 stands for stayers over leavers of the train part.
     pub positive_weight: f64,
     /// Steps between checkpoints inside an epoch; 0 = only at the end of each epoch.
     pub checkpoint_steps: u32,
@@ -194,18 +279,20 @@ pub struct TrainSpec {
 impl Default for TrainSpec {
     fn default() -> Self {
         Self {
-            device: "auto".into(),
+            device: Devices::One("auto".into()),
             epochs_max: 60,
             steps_max: 0,
             memory_gb: 0.0,
             batch_snapshots: 512,
             batch_customers: 64,
+            accumulate: 1,
             learning_rate: 2e-3,
             weight_decay: 1e-2,
             warmup: 0.1,
             clip_norm: 1.0,
             average: 0.995,
             patience: 5,
+            stop_on: StopOn::Plain,
             loss: Loss::Bce,
             focal_gamma: 2.0,
             positive_weight: 1.0,

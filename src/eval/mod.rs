@@ -2,6 +2,7 @@
 
 pub mod blend;
 pub mod calibrate;
+mod choices;
 pub mod compare;
 pub mod curves;
 pub mod metrics;
@@ -9,6 +10,7 @@ pub mod results;
 pub mod survival;
 
 pub use calibrate::{Calibrated, Calibrator};
+pub use choices::{Ablation, LossTrial};
 pub use metrics::{Metrics, metrics};
 pub use results::{Calibration, FoldMetrics, ModelMetrics, RunMetrics};
 pub use survival::{CurveMetrics, Curves, curve_metrics, months_expected};

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::choices::{Ablation, LossTrial};
 use super::metrics::Metrics;
 use super::survival::CurveMetrics;
 
 /// The order in which tables name the models; others follow by name.
-const MODEL_ORDER: [&str; 6] = ["mlp", "gru", "hybrid", "trees", "logistic", "ensemble"];
+const MODEL_ORDER: [&str; 7] = ["static", "mlp", "gru", "hybrid", "trees", "logistic", "ensemble"];
 
 /// One number of [`Metrics`]; `None` where the rows do not define it.
 pub type Measure = fn(&Metrics) -> Option<f64>;
@@ -37,6 +38,12 @@ pub struct RunMetrics {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub champion: Option<String>,
     pub models: BTreeMap<String, ModelMetrics>,
+    /// Of `churn train --ablate`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ablation: Vec<Ablation>,
+    /// Of `train.loss = "auto"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<LossTrial>,
 }
 
 /// One model's numbers.
@@ -278,7 +285,10 @@ mod tests {
             ("mlp", single(one_class())),
             ("gru", single(only_train)),
         ];
-        RunMetrics { champion: None, models: models.map(|(n, model)| (n.to_owned(), model)).into() }
+        RunMetrics {
+            models: models.map(|(n, model)| (n.to_owned(), model)).into(),
+            ..RunMetrics::default()
+        }
     }
 
     #[test]

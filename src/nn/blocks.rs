@@ -9,23 +9,25 @@ use burn::tensor::{Device, Int, Tensor};
 use super::Architecture;
 use super::ops::join::{Noise, dropout};
 use super::ops::linear::{Activation, linear};
+use crate::tensors::Dice;
 
 /// Hands each dropout of a forward pass a draw of its own.
 pub struct Draws {
     /// None outside of training.
-    seed: Option<u64>,
+    dice: Option<Dice>,
     drawn: u64,
 }
 
 impl Draws {
-    pub fn new(seed: Option<u64>) -> Self {
-        Draws { seed, drawn: 0 }
+    pub fn new(dice: Option<Dice>) -> Self {
+        Draws { dice, drawn: 0 }
     }
 
     pub fn next(&mut self, share: f64) -> Option<Noise> {
         self.drawn += 1;
-        let seed = self.seed?.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        (share > 0.0).then_some(Noise { share: share as f32, seed })
+        let Dice { seed, first_row } = self.dice?;
+        let seed = seed.wrapping_add(self.drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (share > 0.0).then_some(Noise { share: share as f32, seed, first_row })
     }
 }
 

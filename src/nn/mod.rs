@@ -57,7 +57,7 @@ impl Architecture {
             ModelKind::Mlp => {
                 features.static_width() + features.month_width() + features.window_width()
             }
-            ModelKind::Gru | ModelKind::Hybrid => features.static_width(),
+            ModelKind::Static | ModelKind::Gru | ModelKind::Hybrid => features.static_width(),
         };
         Architecture {
             kind,
@@ -73,7 +73,7 @@ impl Architecture {
     /// A network with random weights, the same on every device.
     pub fn init(&self, seeds: &Seeds, device: &Device) -> Network {
         let network = match self.kind {
-            ModelKind::Mlp => Network::Mlp(MlpNet::new(self, device)),
+            ModelKind::Static | ModelKind::Mlp => Network::Mlp(MlpNet::new(self, device)),
             ModelKind::Gru => Network::Gru(GruNet::new(self, device)),
             ModelKind::Hybrid => Network::Hybrid(HybridNet::new(self, device)),
         };

@@ -4,6 +4,7 @@
 //! dark, and is the same bytes for the same input. Everything that comes from the user (names,
 //! configuration) is escaped. Where a number or a curve does not exist, the page says so.
 
+mod choices;
 mod figures;
 mod folds;
 mod headline;
@@ -83,6 +84,7 @@ pub fn render(input: &ReportInput) -> Result<String> {
         header(input, &cast),
         html::section("models", "The models", &tables::models(input.metrics, &cast)),
         folds::section(input.metrics, &cast),
+        choices::section(input.metrics),
         html::section("ranking", "Who is contacted first", &ranking::figures(input, &cast)?),
         html::section("calibration", "Are the risks right", &figures::calibration(input, &cast)?),
         survival::section(input.metrics, &cast)?,
@@ -204,7 +206,8 @@ fn cast<'a>(input: &ReportInput<'a>) -> Vec<Model<'a>> {
 }
 
 fn role(name: &str) -> Role {
-    let networks = [ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid].map(ModelKind::name);
+    let networks = [ModelKind::Static, ModelKind::Mlp, ModelKind::Gru, ModelKind::Hybrid];
+    let networks = networks.map(ModelKind::name);
     match name {
         "ensemble" => Role::Ensemble,
         _ if networks.contains(&name) => Role::Network,
@@ -215,6 +218,7 @@ fn role(name: &str) -> Role {
 fn label(name: &str) -> String {
     match name {
         "mlp" | "gru" => name.to_uppercase(),
+        "static" => "Static".into(),
         "hybrid" => "Hybrid".into(),
         "trees" => "Trees".into(),
         "ensemble" => "Ensemble".into(),

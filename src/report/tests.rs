@@ -54,7 +54,7 @@ impl Case {
             points: (1..9).map(losses).collect(),
         });
         Self {
-            metrics: RunMetrics { champion: None, models: models.collect() },
+            metrics: RunMetrics { models: models.collect(), ..RunMetrics::default() },
             training: training.collect(),
             quality: Vec::new(),
             config: "name = \"shop\"".to_owned(),

@@ -1,4 +1,4 @@
-//! Which device computes, chosen once, with one line that says why.
+//! Which devices compute, chosen once, with one line for each that says why.
 //!
 //! burn's GPU constructors panic at the first operation when there is no adapter, so an adapter is
 //! probed here before any tensor exists. Nothing else in the crate names a device: burn's optimizer
@@ -17,6 +17,8 @@ pub enum Want {
     Auto,
     /// A GPU or nothing. Software adapters count, since they were asked for by name.
     Gpu,
+    /// The GPU of this number: discrete ones first, then integrated, virtual and software ones.
+    GpuAt(usize),
     /// The `flex` backend.
     Cpu,
     /// The `ndarray` backend, if it was compiled in.
@@ -32,9 +34,12 @@ impl FromStr for Want {
             "gpu" => Ok(Want::Gpu),
             "cpu" => Ok(Want::Cpu),
             "ndarray" => Ok(Want::NdArray),
-            _ => Err(Kind::Usage
-                .msg(format!("there is no device `{text}`"))
-                .hint("the devices are auto, gpu, cpu and ndarray")),
+            _ => match text.strip_prefix("gpu:").and_then(|number| number.parse::<u8>().ok()) {
+                Some(number) => Ok(Want::GpuAt(number.into())),
+                None => Err(Kind::Usage
+                    .msg(format!("there is no device `{text}`"))
+                    .hint("the devices are auto, gpu, gpu:N, cpu and ndarray")),
+            },
         }
     }
 }
@@ -47,15 +52,34 @@ pub struct Chosen {
     pub reason: String,
 }
 
+/// Several devices, by their names; one that is named twice is opened once and computes two shares.
+///
+/// # Errors
+/// Those of [`choose`], about the first name that cannot be had.
+pub fn choose_all(names: &[&str]) -> Result<Vec<Chosen>> {
+    let mut all: Vec<(Want, Chosen)> = Vec::new();
+    for name in names {
+        let want = name.parse()?;
+        let opened = all.iter().find(|(other, _)| *other == want).map(|(_, chosen)| chosen.clone());
+        let chosen = match opened {
+            Some(chosen) => chosen,
+            None => choose(want)?,
+        };
+        all.push((want, chosen));
+    }
+    Ok(all.into_iter().map(|(_, chosen)| chosen).collect())
+}
+
 /// Probes and chooses. Call once, before any thread makes a tensor.
 ///
 /// # Errors
-/// [`Kind::Environment`] if `gpu` or `ndarray` is asked for and not there; `auto` never fails.
+/// [`Kind::Environment`] if a GPU or `ndarray` is asked for and not there; `auto` never fails.
 pub fn choose(want: Want) -> Result<Chosen> {
     match want {
         Want::Cpu => Ok(cpu("as asked")),
         Want::NdArray => ndarray(),
         Want::Gpu => gpu(Adapters::All),
+        Want::GpuAt(number) => gpu_at(number),
         Want::Auto => Ok(match gpu(Adapters::HardwareOnly) {
             Ok(chosen) => chosen,
             Err(error) => cpu(&error.message),
@@ -107,6 +131,44 @@ fn gpu(adapters: Adapters) -> Result<Chosen> {
         return Err(no_adapter(format!("only the software adapter {name}")));
     }
     Ok(Chosen { device, reason: format!("gpu: {name}") })
+}
+
+/// Adapters are listed without being opened, so that a number too high costs nothing.
+#[cfg(feature = "gpu")]
+fn gpu_at(number: usize) -> Result<Chosen> {
+    use burn::tensor::{DeviceKind, DeviceType};
+
+    let listed: Vec<Device> = Device::enumerate(DeviceType::Wgpu).into_iter().collect();
+    let kinds: [fn(usize) -> DeviceKind; 4] =
+        [DeviceKind::DiscreteGpu, DeviceKind::IntegratedGpu, DeviceKind::VirtualGpu, |_| {
+            DeviceKind::Cpu
+        }];
+    let is_there = |kind: &DeviceKind| listed.contains(&Device::wgpu(kind.clone()));
+    let of_kind = |kind: fn(usize) -> DeviceKind| {
+        let all = (0..listed.len()).map(kind).take_while(is_there);
+        // There is one software adapter, whatever its number.
+        all.enumerate().take_while(|(at, kind)| *at == 0 || *kind != DeviceKind::Cpu)
+    };
+    let mut found = kinds.into_iter().flat_map(of_kind).map(|(_, kind)| kind);
+    let missing = |why: String| {
+        Kind::Environment
+            .msg(format!("there is no gpu:{number} ({why})"))
+            .hint("count from gpu:0, install its Vulkan, Metal or DX12 driver, or use --device cpu")
+    };
+    let Some(kind) = found.nth(number) else {
+        return Err(missing(format!("GPUs of this machine: {}", listed.len())));
+    };
+    let (device, setup) = Device::wgpu_options()
+        .device_kind(kind)
+        .init_with_setup()
+        .map_err(|error| missing(error.to_string().replace('\n', " ")))?;
+    let info = setup.adapter.get_info();
+    Ok(Chosen { device, reason: format!("gpu:{number}: {} through {}", info.name, info.backend) })
+}
+
+#[cfg(not(feature = "gpu"))]
+fn gpu_at(_: usize) -> Result<Chosen> {
+    gpu(Adapters::All)
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -4,6 +4,6 @@ pub mod device;
 mod prepare;
 mod resident;
 
-pub use device::{Chosen, Want, choose};
+pub use device::{Chosen, Want, choose, choose_all};
 pub use prepare::{Examples, Prepared, Targets, count_batches};
-pub use resident::{Batch, Bucket, Resident};
+pub use resident::{Batch, Bucket, Dice, Resident};

@@ -123,7 +123,7 @@ pub fn count_batches(
 ) -> usize {
     let count = |rows: usize| rows.div_ceil(batch_rows.min(rows).max(1));
     match kind {
-        ModelKind::Mlp => count(chosen.len()),
+        ModelKind::Static | ModelKind::Mlp => count(chosen.len()),
         ModelKind::Gru | ModelKind::Hybrid => {
             customer_buckets(panel, snapshots, chosen).iter().map(|b| count(b.0.len())).sum()
         }
@@ -140,16 +140,26 @@ struct Plan<'a> {
 }
 
 enum BucketPlan<'a> {
-    Snapshots(&'a [u32]),
+    Snapshots(&'a [u32], Columns),
     /// Snapshots of each customer, and the months of the longest.
     Customers(Vec<&'a [u32]>, usize),
+}
+
+/// What is encoded of a snapshot.
+#[derive(Debug, Clone, Copy)]
+enum Columns {
+    /// All that an MLP sees.
+    All,
+    /// What does not change from month to month.
+    Fixed,
 }
 
 impl<'a> Plan<'a> {
     fn new(examples: &Examples<'a>, kind: ModelKind) -> Self {
         let Examples { encoder, snapshots, chosen, .. } = *examples;
         let buckets = match kind {
-            ModelKind::Mlp => vec![BucketPlan::Snapshots(chosen)],
+            ModelKind::Static => vec![BucketPlan::Snapshots(chosen, Columns::Fixed)],
+            ModelKind::Mlp => vec![BucketPlan::Snapshots(chosen, Columns::All)],
             ModelKind::Gru | ModelKind::Hybrid => {
                 customer_buckets(encoder.panel(), snapshots, chosen)
                     .into_iter()
@@ -164,7 +174,7 @@ impl<'a> Plan<'a> {
 impl BucketPlan<'_> {
     fn encode(&self, examples: &Examples) -> HostBucket {
         match self {
-            BucketPlan::Snapshots(chosen) => snapshot_bucket(examples, chosen),
+            BucketPlan::Snapshots(chosen, columns) => snapshot_bucket(examples, chosen, *columns),
             BucketPlan::Customers(members, months) => customer_bucket(examples, members, *months),
         }
     }
@@ -198,7 +208,7 @@ fn customer_buckets<'a>(
     buckets
 }
 
-fn snapshot_bucket(examples: &Examples, chosen: &[u32]) -> HostBucket {
+fn snapshot_bucket(examples: &Examples, chosen: &[u32], columns: Columns) -> HostBucket {
     let Examples { encoder, snapshots, targets: kind, .. } = *examples;
     let rows = chosen.len();
     let width = kind.width(snapshots);
@@ -209,7 +219,10 @@ fn snapshot_bucket(examples: &Examples, chosen: &[u32]) -> HostBucket {
     HostBucket {
         rows,
         months: 1,
-        numbers: snapshots_block(encoder, snapshots, chosen).values,
+        numbers: match columns {
+            Columns::All => snapshots_block(encoder, snapshots, chosen).values,
+            Columns::Fixed => fixed(encoder, customers.clone()),
+        },
         codes: codes(encoder, customers),
         sequence: None,
         targets,
@@ -229,10 +242,7 @@ fn customer_bucket(examples: &Examples, members: &[&[u32]], length: usize) -> Ho
         let months = panel.months_of(customer(group)).min(length);
         encoder.months(customer(group), &mut out[..months * width]);
     });
-    let fixed_width = encoder.fitted().static_width();
-    let mut numbers = vec![0.0f32; rows * fixed_width];
-    let pieces = numbers.par_chunks_mut(fixed_width.max(1)).zip(members);
-    pieces.for_each(|(out, group)| encoder.fixed(customer(group), out));
+    let numbers = fixed(encoder, members.iter().map(customer));
     let wide = kind.width(snapshots);
     let mut targets = vec![0.0f32; rows * length * wide];
     let mut weights = vec![0.0f32; rows * length * wide];
@@ -257,6 +267,16 @@ fn customer_bucket(examples: &Examples, members: &[&[u32]], length: usize) -> Ho
         weights,
         places,
     }
+}
+
+/// `[customers, static_width]`.
+fn fixed(encoder: &Encoder, customers: impl Iterator<Item = usize>) -> Vec<f32> {
+    let width = encoder.fitted().static_width();
+    let customers: Vec<usize> = customers.collect();
+    let mut numbers = vec![0.0f32; customers.len() * width];
+    let rows = numbers.par_chunks_mut(width.max(1)).zip(&customers);
+    rows.for_each(|(out, &customer)| encoder.fixed(customer, out));
+    numbers
 }
 
 fn codes(encoder: &Encoder, customers: impl Iterator<Item = usize>) -> Vec<i32> {

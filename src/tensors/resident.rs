@@ -19,13 +19,22 @@ pub struct Batch {
     pub targets: Tensor<3>,
     /// `[B, T, K]`: 1 where there is a label, 0 elsewhere.
     pub weights: Tensor<3>,
-    /// Seed of the dropout masks; None outside of training.
-    pub noise: Option<u64>,
+    /// What dropout masks are drawn with; None outside of training.
+    pub noise: Option<Dice>,
+}
+
+/// What dropout masks are drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dice {
+    pub seed: u64,
+    /// Rows of the batch before these ones, where several devices share it: a row's mask is the
+    /// same on whichever it lies.
+    pub first_row: usize,
 }
 
 impl Batch {
     /// The same batch as constants of an autodiff graph, with dropout.
-    pub fn tracked(self, noise: u64) -> Batch {
+    pub fn tracked(self, noise: Dice) -> Batch {
         Batch {
             noise: Some(noise),
             numbers: self.numbers.autodiff(),
@@ -65,6 +74,12 @@ impl Resident {
     ) -> Self {
         let buckets = buckets.map(|bucket| Bucket::upload(bucket, device)).collect();
         Resident { buckets, snapshots: churned.len(), churned, device: device.clone() }
+    }
+
+    /// The same on another device.
+    pub fn copy_to(&self, device: &Device) -> Resident {
+        let buckets = self.buckets.iter().map(|bucket| bucket.copy_to(device)).collect();
+        Resident { buckets, device: device.clone(), churned: Vec::new(), ..*self }
     }
 
     /// Number of batches of one epoch.
@@ -127,6 +142,19 @@ impl Bucket {
 }
 
 impl Bucket {
+    fn copy_to(&self, device: &Device) -> Bucket {
+        let Batch { noise, numbers, codes, months, targets, weights } = self.whole.clone();
+        let whole = Batch {
+            noise,
+            numbers: numbers.to_device(device),
+            codes: codes.map(|codes| codes.to_device(device)),
+            months: months.map(|months| months.to_device(device)),
+            targets: targets.to_device(device),
+            weights: weights.to_device(device),
+        };
+        Bucket { whole, places: Vec::new(), ..*self }
+    }
+
     fn upload(host: HostBucket, device: &Device) -> Self {
         let HostBucket { rows, months, numbers, codes, sequence, .. } = host;
         let width = |values: usize| values.checked_div(rows * months).unwrap_or(0);

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::loss;
 use super::optimizer::AdamW;
 use crate::clock::Clock;
-use crate::config::{GruSpec, MlpSpec, ModelKind, TrainSpec};
+use crate::config::{Fusion, GruSpec, History, MlpSpec, ModelKind, TrainSpec};
 use crate::error::{Kind, Result};
 use crate::nn::ops::on_worker;
 use crate::nn::{Architecture, Network, PlainMlp};
 use crate::seeds::Seeds;
-use crate::tensors::{Batch, choose};
+use crate::tensors::{Batch, Dice, choose};
 
 /// What to time.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -77,7 +77,13 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
             let architecture = Architecture {
                 kind: ModelKind::Gru,
                 mlp: MlpSpec::default(),
-                gru: GruSpec { hidden, layers: 1, dropout: 0.0 },
+                gru: GruSpec {
+                    hidden,
+                    layers: 1,
+                    dropout: 0.0,
+                    history: History::Last,
+                    fusion: Fusion::Concatenate,
+                },
                 numbers: 0,
                 categories: Vec::new(),
                 months: inputs,
@@ -114,7 +120,8 @@ fn time<M: Module + Send>(
         let start = clock.elapsed();
         let loss;
         (network, loss) = on_worker(|| {
-            let batch = batch.clone().tracked(case.seed);
+            let dice = Dice { seed: case.seed, first_row: 0 };
+            let batch = batch.clone().tracked(dice);
             let loss = loss::batch_loss(forward(&network, &batch), &batch, examples, &spec);
             let gradients = loss.backward();
             (optimizer.step(network, gradients, spec.learning_rate, &spec), loss)

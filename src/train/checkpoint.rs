@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::run::EpochRecord;
+use super::record::EpochRecord;
 use crate::error::{Kind, Result};
 use crate::fsx;
 use crate::nn::params::{Parameters, from_safetensors, to_safetensors};

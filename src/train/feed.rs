@@ -27,7 +27,8 @@ pub struct PartSize {
 
 /// The examples of a training.
 pub enum Feed<'a> {
-    Resident(&'a Resident),
+    /// One for each device, all with the same examples.
+    Resident(&'a [Resident]),
     Parts(&'a dyn Parts),
 }
 
@@ -43,13 +44,13 @@ pub struct Lap<'a> {
 /// Bucket and rows.
 pub type BatchRows = (usize, Vec<u32>);
 
-/// Told the part on the device and its batches; `Break` ends the epoch.
-type Consume<'c> = &'c mut dyn FnMut(&Resident, &[BatchRows]) -> Result<ControlFlow<()>>;
+/// Told the part on each device and its batches; `Break` ends the epoch.
+type Consume<'c> = &'c mut dyn FnMut(&[Resident], &[BatchRows]) -> Result<ControlFlow<()>>;
 
 impl Feed<'_> {
     pub fn snapshots(&self) -> usize {
         match self {
-            Feed::Resident(resident) => resident.snapshots,
+            Feed::Resident(copies) => copies[0].snapshots,
             Feed::Parts(parts) => parts.sizes().iter().map(|size| size.snapshots).sum(),
         }
     }
@@ -57,18 +58,18 @@ impl Feed<'_> {
     /// Batches of one epoch.
     pub fn batches(&self, batch_rows: usize) -> usize {
         match self {
-            Feed::Resident(resident) => resident.batches(batch_rows),
+            Feed::Resident(copies) => copies[0].batches(batch_rows),
             Feed::Parts(parts) => parts.sizes().iter().map(|size| size.batches).sum(),
         }
     }
 
     /// Hands out the batches of an epoch in random order; within parts, where there are parts.
     /// The order is a function of (seeds, epoch). Skipped parts are not read.
-    pub fn epoch(&self, lap: &Lap, device: &Device, consume: Consume) -> Result<()> {
+    pub fn epoch(&self, lap: &Lap, devices: &[Device], consume: Consume) -> Result<()> {
         let parts = match self {
-            Feed::Resident(resident) => {
-                let batches = resident.epoch(lap.seeds, lap.epoch, lap.batch_rows);
-                return consume(resident, &batches[lap.skip.min(batches.len())..]).map(|_| ());
+            Feed::Resident(copies) => {
+                let batches = copies[0].epoch(lap.seeds, lap.epoch, lap.batch_rows);
+                return consume(copies, &batches[lap.skip.min(batches.len())..]).map(|_| ());
             }
             Feed::Parts(parts) => *parts,
         };
@@ -83,11 +84,11 @@ impl Feed<'_> {
             }
         }
         order.retain(|&part| sizes[part].batches > 0);
-        prefetched(parts, &order, device, &mut |part, resident| {
+        prefetched(parts, &order, devices, &mut |part, copies| {
             let seeds = lap.seeds.child("part", part as u64);
-            let batches = resident.epoch(&seeds, lap.epoch, lap.batch_rows);
+            let batches = copies[0].epoch(&seeds, lap.epoch, lap.batch_rows);
             assert_eq!(batches.len(), sizes[part].batches, "counted as it is cut");
-            consume(resident, &batches[std::mem::take(&mut skip)..])
+            consume(copies, &batches[std::mem::take(&mut skip)..])
         })
     }
 
@@ -98,32 +99,32 @@ impl Feed<'_> {
         consume: &mut dyn FnMut(&Resident) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Feed::Resident(resident) => consume(resident),
+            Feed::Resident(copies) => consume(&copies[0]),
             Feed::Parts(parts) => {
                 let sizes = parts.sizes();
                 let order: Vec<usize> =
                     (0..sizes.len()).filter(|&part| sizes[part].snapshots > 0).collect();
-                prefetched(*parts, &order, device, &mut |_, resident| {
-                    consume(resident).map(|()| ControlFlow::Continue(()))
+                prefetched(*parts, &order, std::slice::from_ref(device), &mut |_, copies| {
+                    consume(&copies[0]).map(|()| ControlFlow::Continue(()))
                 })
             }
         }
     }
 }
 
-/// Told a part's number and the part.
-type Take<'c> = &'c mut dyn FnMut(usize, &Resident) -> Result<ControlFlow<()>>;
+/// Told a part's number and the part on each device.
+type Take<'c> = &'c mut dyn FnMut(usize, &[Resident]) -> Result<ControlFlow<()>>;
 
 /// One part trains, one waits in the hands of the thread: the channel holds none, so that no more
 /// than two ever stand in memory.
-fn prefetched(parts: &dyn Parts, order: &[usize], device: &Device, take: Take) -> Result<()> {
+fn prefetched(parts: &dyn Parts, order: &[usize], devices: &[Device], take: Take) -> Result<()> {
     let (send, receive) = sync_channel(0);
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("prefetch".into())
             .spawn_scoped(scope, move || produce(parts, order, send))
             .map_err(|error| Kind::Environment.msg(format!("cannot start a thread: {error}")))?;
-        drain(receive, order, device, take)
+        drain(receive, order, devices, take)
     })
 }
 
@@ -142,17 +143,25 @@ fn produce(parts: &dyn Parts, order: &[usize], send: SyncSender<Result<Prepared>
 fn drain(
     receive: Receiver<Result<Prepared>>,
     order: &[usize],
-    device: &Device,
+    devices: &[Device],
     take: Take,
 ) -> Result<()> {
     for &part in order {
         let prepared =
             receive.recv().map_err(|_| Kind::Internal.msg("the prefetch thread died"))?;
-        if take(part, &prepared?.upload(device))?.is_break() {
+        if take(part, &on_each(prepared?, devices))?.is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// Uploaded once and copied to the other devices.
+fn on_each(prepared: Prepared, devices: &[Device]) -> Vec<Resident> {
+    let [first, others @ ..] = devices else { unreachable!("a training has a device") };
+    let first = prepared.upload(first);
+    let copies: Vec<Resident> = others.iter().map(|device| first.copy_to(device)).collect();
+    std::iter::once(first).chain(copies).collect()
 }
 
 #[cfg(test)]
@@ -178,7 +187,7 @@ mod tests {
         let error = feed.each(&device, &mut |_| Ok(())).expect_err("no part can be read");
         assert_eq!((error.kind, error.message.as_str()), (Kind::Corrupt, "part 0 is gone"));
         let lap = Lap { seeds: &Seeds::new(1), epoch: 0, batch_rows: 8, skip: 3 };
-        let error = feed.epoch(&lap, &device, &mut |_, _| Ok(ControlFlow::Continue(())));
+        let error = feed.epoch(&lap, &[device], &mut |_, _| Ok(ControlFlow::Continue(())));
         assert_eq!(error.expect_err("no part can be read").kind, Kind::Corrupt);
     }
 }

@@ -8,15 +8,18 @@ mod guard;
 mod loss;
 mod optimizer;
 mod predict;
+mod record;
+mod replicas;
 mod run;
 pub mod scaling;
 mod schedule;
 pub mod sink;
 
 pub use feed::{Feed, PartSize, Parts};
-pub use loss::{log_loss, prior_correction};
+pub use loss::{log_loss, prior_correction, weighed};
 pub use predict::{Outlook, Reading, end_at, log_odds, outlook, risk};
-pub use run::{EpochRecord, Job, NEVER, Progress, Start, Step, Trained, batch_rows, run};
+pub use record::{EpochRecord, Progress, Step};
+pub use run::{Job, NEVER, Start, Trained, batch_rows, run};
 pub use sink::Sink;
 
 use std::sync::Arc;

@@ -5,23 +5,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use serde::{Deserialize, Serialize};
+use burn::tensor::{Device, Gradients, Tensor};
 
 use super::checkpoint::{self, Generation, State};
 use super::feed::{BatchRows, Feed, Lap};
 use super::optimizer::AdamW;
 use super::predict::Reading;
+use super::record::{EpochRecord, Progress, Step};
+use super::replicas::{self, GradientSum};
+use super::scaling::{Level, calibrated_log_loss};
 use super::sink::Sink;
 use super::{Stop, guard, loss, predict, schedule};
 use crate::clock::Clock;
-use crate::config::{ModelKind, TrainSpec};
+use crate::config::{Loss, ModelKind, StopOn, TrainSpec};
 use crate::error::Result;
 use crate::nn::ops::on_worker;
 use crate::nn::params::{self, Parameters};
 use crate::nn::{Architecture, Network};
 use crate::seeds::Seeds;
-use crate::tensors::Resident;
+use crate::tensors::{Dice, Resident};
 
 /// What to train, on what, and whom to tell.
 pub struct Job<'a> {
@@ -33,7 +35,8 @@ pub struct Job<'a> {
     /// among those still there; the head's bias starts at the log-odds.
     pub train_rates: &'a [f64],
     pub seeds: Seeds,
-    pub device: &'a Device,
+    /// Each takes a share of every batch; the first also holds the optimizer and validates.
+    pub devices: &'a [Device],
     /// Where generations go.
     pub checkpoints: &'a Path,
     pub start: Start,
@@ -54,31 +57,6 @@ pub const NEVER: u64 = u64::MAX;
 pub enum Start {
     Fresh,
     Resume,
-}
-
-/// Told about the training as it goes.
-pub trait Progress {
-    fn step(&mut self, at: Step);
-    fn epoch(&mut self, record: &EpochRecord, epochs_max: u32);
-}
-
-/// A moment of a training, for a progress bar.
-#[derive(Debug, Clone, Copy)]
-pub struct Step {
-    pub step: u64,
-    /// If no early stop happens.
-    pub steps_max: u64,
-    pub loss: Option<f64>,
-}
-
-/// One finished epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// From 1.
-    pub epoch: u64,
-    pub train_loss: f64,
-    pub validation_log_loss: f64,
-    pub learning_rate: f64,
 }
 
 /// A finished training, or a paused one as far as it came.
@@ -113,7 +91,7 @@ pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Resul
         }
     }
     sink.flush();
-    let fresh = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
+    let fresh = job.fresh_network();
     let network = params::load(fresh, &trainer.best)?.valid();
     Ok(Trained {
         network,
@@ -121,6 +99,17 @@ pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Resul
         history: trainer.state.history,
         seconds: trainer.state.seconds,
     })
+}
+
+impl Job<'_> {
+    /// The device of optimizer and validation.
+    fn device(&self) -> &Device {
+        self.devices.first().expect("a training has a device")
+    }
+
+    fn fresh_network(&self) -> Network {
+        self.architecture.init(&self.seeds, &self.device().clone().autodiff())
+    }
 }
 
 enum Outcome {
@@ -131,27 +120,35 @@ enum Outcome {
 /// Rows of a batch: customers of sequence models, snapshots of the MLP.
 pub fn batch_rows(kind: ModelKind, spec: &TrainSpec) -> usize {
     match kind {
-        ModelKind::Mlp => spec.batch_snapshots,
+        ModelKind::Static | ModelKind::Mlp => spec.batch_snapshots,
         ModelKind::Gru | ModelKind::Hybrid => spec.batch_customers,
     }
 }
 
 struct Pace {
     batch_rows: usize,
+    /// Batches of an epoch.
+    batches: u64,
+    /// Batches of a step.
+    accumulate: u64,
     /// If no early stop happens.
     steps_max: u64,
-    /// Labelled months of an average batch.
-    snapshots_per_batch: f64,
+    /// Labelled months of all batches of an average step.
+    snapshots_per_step: f64,
 }
 
 struct Trainer<'a> {
     job: &'a Job<'a>,
     network: Network,
+    /// On the other devices.
+    copies: Vec<Network>,
+    /// Of the batches of this step so far, on the first device.
+    gradients: GradientSum,
     optimizer: AdamW,
     best: Parameters,
     state: State,
-    /// Losses since the last reading, on the device.
-    pending: Option<(Tensor<1>, u64)>,
+    /// Losses since the last reading, summed on each device, and steps since then.
+    pending: (Vec<Tensor<1>>, u64),
     /// Clock when this process took over, and the seconds trained before.
     since: (Duration, f64),
 }
@@ -181,14 +178,27 @@ impl<'a> Trainer<'a> {
             seconds: 0.0,
         };
         let since = (job.clock.elapsed(), 0.0);
-        let optimizer = AdamW::default();
-        Ok(Trainer { job, network, optimizer, best, state, pending: None, since })
+        Ok(Self::new(job, network, AdamW::default(), best, state, since))
+    }
+
+    fn new(
+        job: &'a Job<'a>,
+        network: Network,
+        optimizer: AdamW,
+        best: Parameters,
+        state: State,
+        since: (Duration, f64),
+    ) -> Self {
+        let copies = replicas::copies(&network, &job.devices[1..]);
+        let gradients = GradientSum::default();
+        let pending = (Vec::new(), 0);
+        Trainer { job, network, copies, gradients, optimizer, best, state, pending, since }
     }
 
     /// Random weights, and a head that starts at the base rate, so that the first epoch is not
     /// spent on learning how rare churn is.
     fn first(job: &Job) -> Result<(Network, Parameters)> {
-        let network = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
+        let network = job.fresh_network();
         let mut first = params::collect(&network);
         let correction = loss::prior_correction(job.spec);
         let prior = |rate: &f64| (rate / (1.0 - rate)).ln() as f32 - correction;
@@ -199,17 +209,11 @@ impl<'a> Trainer<'a> {
     }
 
     fn resume(job: &'a Job<'a>, generation: Generation) -> Result<Self> {
-        let fresh = job.architecture.init(&job.seeds, &job.device.clone().autodiff());
         let state = generation.state;
-        Ok(Trainer {
-            job,
-            network: params::load(fresh, &generation.weights)?,
-            optimizer: AdamW::from_host(&generation.optimizer, state.steps, job.device)?,
-            best: generation.best,
-            pending: None,
-            since: (job.clock.elapsed(), state.seconds),
-            state,
-        })
+        let network = params::load(job.fresh_network(), &generation.weights)?;
+        let optimizer = AdamW::from_host(&generation.optimizer, state.steps, job.device())?;
+        let since = (job.clock.elapsed(), state.seconds);
+        Ok(Self::new(job, network, optimizer, generation.best, state, since))
     }
 
     fn generation(&self) -> Generation {
@@ -226,11 +230,16 @@ impl<'a> Trainer<'a> {
         let (spec, train) = (self.job.spec, &self.job.train);
         let batch_rows = batch_rows(self.job.architecture.kind, spec);
         let batches = train.batches(batch_rows) as u64;
-        let steps = batches * u64::from(spec.epochs_max);
+        // An epoch of fewer batches is one step.
+        let accumulate = u64::from(spec.accumulate).clamp(1, batches.max(1));
+        let steps = batches.div_ceil(accumulate) * u64::from(spec.epochs_max);
+        let per_batch = train.snapshots() as f64 / batches as f64;
         Pace {
             batch_rows,
+            batches,
+            accumulate,
             steps_max: if spec.steps_max > 0 { steps.min(spec.steps_max) } else { steps },
-            snapshots_per_batch: train.snapshots() as f64 / batches as f64,
+            snapshots_per_step: per_batch * accumulate as f64,
         }
     }
 
@@ -244,12 +253,14 @@ impl<'a> Trainer<'a> {
             skip: self.state.batch as usize,
         };
         let mut diverged = false;
-        job.train.epoch(&lap, job.device, &mut |part, batches| {
+        job.train.epoch(&lap, job.devices, &mut |copies, batches| {
             for batch in batches {
                 if self.state.steps >= pace.steps_max {
                     return Ok(ControlFlow::Break(()));
                 }
-                on_worker(|| self.step(part, batch, &pace));
+                if !on_worker(|| self.batch(copies, batch, &pace)) {
+                    continue;
+                }
                 if let Outcome::NotFinite = self.after_step(&pace, sink, progress)? {
                     diverged = true;
                     return Ok(ControlFlow::Break(()));
@@ -296,72 +307,122 @@ impl<'a> Trainer<'a> {
         Ok(Outcome::Finite)
     }
 
-    fn step(&mut self, part: &Resident, (bucket, rows): &BatchRows, pace: &Pace) {
-        let job = self.job;
-        let rate = schedule::rate(job.spec, self.state.steps, pace.steps_max);
-        // Dropout masks are a function of the step, so that a resumed training draws the same.
-        let noise = job.seeds.number("dropout", self.state.steps);
-        // The kernels of ours draw from `noise`, other backends from their own generator.
-        job.device.seed(noise);
-        let batch = part.batch(*bucket, rows).tracked(noise);
-        let per_batch = pace.snapshots_per_batch;
-        let loss = loss::batch_loss(self.network.forward(&batch), &batch, per_batch, job.spec);
-        let gradients = loss.backward();
-        let rate = rate * self.state.rate_scale;
-        self.network = self.optimizer.step(self.network.clone(), gradients, rate, job.spec);
-        // Without its graph, or every step of the epoch would stay in memory.
-        let loss = loss.inner();
-        self.pending = Some(match self.pending.take() {
-            Some((sum, count)) => (sum + loss, count + 1),
-            None => (loss, 1),
-        });
-        self.state.steps += 1;
+    /// Takes the gradients of a batch, and with the last batch of a step makes it; says whether.
+    fn batch(&mut self, copies: &[Resident], (bucket, rows): &BatchRows, pace: &Pace) -> bool {
+        let mut gradients = self.backward(copies, (*bucket, rows), pace);
         self.state.batch += 1;
-        self.state.seconds = self.since.1 + (job.clock.elapsed() - self.since.0).as_secs_f64();
+        let at = self.state.batch;
+        if !at.is_multiple_of(pace.accumulate) && at < pace.batches {
+            self.gradients.add(&self.network, &gradients, self.job.device());
+            return false;
+        }
+        self.gradients.drain_into(&self.network, &mut gradients);
+        let (job, state) = (self.job, &mut self.state);
+        let rate = state.rate_scale * schedule::rate(job.spec, state.steps, pace.steps_max);
+        self.network = self.optimizer.step(self.network.clone(), gradients, rate, job.spec);
+        self.copies = replicas::copies(&self.network, &job.devices[1..]);
+        self.pending.1 += 1;
+        state.steps += 1;
+        state.seconds = self.since.1 + (job.clock.elapsed() - self.since.0).as_secs_f64();
+        true
     }
 
-    /// Mean loss since the last reading; waits for the device.
+    /// Gradients of the first device's share of a batch; those of the others are on their way into
+    /// the sum. All devices are at work before the first result is asked for.
+    fn backward(
+        &mut self,
+        copies: &[Resident],
+        (bucket, rows): (usize, &[u32]),
+        pace: &Pace,
+    ) -> Gradients {
+        let job = self.job;
+        // Dropout masks are a function of the batch's place among all, so that a resumed training
+        // draws the same.
+        let batches = self.state.steps * pace.accumulate + self.state.batch % pace.accumulate;
+        let seed = job.seeds.number("dropout", batches);
+        let networks = std::iter::once(&self.network).chain(&self.copies);
+        let mut first_row = 0;
+        let mut found = Vec::new();
+        let shares = replicas::shares(rows, job.devices.len());
+        for (at, ((rows, part), network)) in shares.zip(copies).zip(networks).enumerate() {
+            // The kernels of ours draw from the seed, other backends from their own generator.
+            job.devices[at].seed(seed.wrapping_add(at as u64));
+            let batch = part.batch(bucket, rows).tracked(Dice { seed, first_row });
+            first_row += rows.len();
+            let out = network.forward(&batch);
+            let loss = loss::batch_loss(out, &batch, pace.snapshots_per_step, job.spec);
+            found.push((network, loss.backward()));
+            // Without its graph, or every step of the epoch would stay in memory.
+            let loss = loss.inner();
+            match self.pending.0.get_mut(at) {
+                Some(sum) => *sum = sum.clone() + loss,
+                None => self.pending.0.push(loss),
+            }
+        }
+        let mut found = found.into_iter();
+        let (_, first) = found.next().expect("no batch is without rows");
+        for (network, gradients) in found {
+            self.gradients.add(network, &gradients, job.device());
+        }
+        first
+    }
+
+    /// Mean loss since the last reading; waits for the devices.
     fn read_loss(&mut self) -> Option<f64> {
-        let (sum, count) = self.pending.take()?;
-        let sum = f64::from(sum.into_scalar::<f32>());
+        let (sums, steps) = std::mem::take(&mut self.pending);
+        let sum: f64 = sums.into_iter().map(|sum| f64::from(sum.into_scalar::<f32>())).sum();
         self.state.loss_sum += sum;
-        self.state.loss_count += count;
-        Some(sum / count as f64)
+        self.state.loss_count += steps;
+        (steps > 0).then(|| sum / steps as f64)
     }
 
-    /// Log loss on the validation part.
-    fn validate(&self, parameters: &Parameters) -> Result<f64> {
+    /// Log loss on the validation part, and that after a temperature where it is asked for.
+    fn validate(&self, parameters: &Parameters) -> Result<(f64, Option<f64>)> {
         let job = self.job;
         let network = params::load(self.network.clone(), parameters)?.valid();
         let reading =
             Reading { hazards: job.architecture.hazards, shift: loss::prior_correction(job.spec) };
         let (mut mean, mut count) = (0.0, 0);
-        job.validation.each(job.device, &mut |part| {
+        let (mut log_odds, mut churned) = (Vec::new(), Vec::new());
+        job.validation.each(job.device(), &mut |part| {
             let found = predict::log_odds(&network, part, reading);
             let loss = loss::log_loss(&found, part.churned.iter().copied());
             count += found.len();
             // A running mean: the first part's is its own, bit for bit.
             mean += (loss - mean) * (found.len() as f64 / count as f64);
+            if job.spec.stop_on == StopOn::Calibrated {
+                log_odds.extend(found.into_iter().map(f64::from));
+                churned.extend_from_slice(&part.churned);
+            }
             Ok(())
         })?;
-        Ok(mean)
+        let calibrated = match job.spec.stop_on {
+            StopOn::Plain => None,
+            StopOn::Calibrated => {
+                // What the focal loss learns is off in its level too.
+                let level = if job.spec.loss == Loss::Focal { Level::Fitted } else { Level::Kept };
+                Some(calibrated_log_loss(&log_odds, &churned, level))
+            }
+        };
+        Ok((mean, calibrated))
     }
 
     fn end_epoch(&mut self, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Result<()> {
         let job = self.job;
         let mut parameters = params::collect(&self.network);
         self.optimizer.average_into(&mut parameters);
-        let (validation, pace) = (self.validate(&parameters)?, self.pace());
+        let ((validation, calibrated), pace) = (self.validate(&parameters)?, self.pace());
         let state = &mut self.state;
         let steps = state.steps;
         let record = EpochRecord {
             epoch: state.epoch + 1,
             train_loss: state.loss_sum / state.loss_count.max(1) as f64,
             validation_log_loss: validation,
+            calibrated_log_loss: calibrated,
             learning_rate: state.rate_scale * schedule::rate(job.spec, steps, pace.steps_max),
         };
-        if validation < state.best_loss {
-            state.best_loss = validation;
+        if record.decisive() < state.best_loss {
+            state.best_loss = record.decisive();
             state.best_epoch = record.epoch;
             self.best = parameters;
         }
@@ -376,6 +437,9 @@ impl<'a> Trainer<'a> {
         state.seconds = self.since.1 + (job.clock.elapsed() - self.since.0).as_secs_f64();
         sink.scalar("epoch/train_loss", steps, record.train_loss);
         sink.scalar("epoch/validation_log_loss", steps, validation);
+        if let Some(calibrated) = calibrated {
+            sink.scalar("epoch/calibrated_log_loss", steps, calibrated);
+        }
         sink.scalar("epoch/learning_rate", steps, record.learning_rate);
         progress.epoch(&record, job.spec.epochs_max);
         state.history.push(record);

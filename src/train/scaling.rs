@@ -9,6 +9,13 @@ pub enum Freedom {
     SlopeAndIntercept,
 }
 
+/// Whether the mean risk of a model is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Kept,
+    Fitted,
+}
+
 /// slope · log-odds + intercept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scaling {
@@ -114,6 +121,24 @@ impl Scaling {
     }
 }
 
+/// Mean log loss after the temperature that suits these rows best, around their mean risk: what a
+/// model is worth whose spread will be put right later. With `level`, that too.
+pub fn calibrated_log_loss(log_odds: &[f64], labels: &[bool], level: Level) -> f64 {
+    let rows = labels.len() as f64;
+    let mean = log_odds.iter().map(|&x| super::risk(x)).sum::<f64>() / rows;
+    let center = (mean / (1.0 - mean)).ln();
+    let freedom = match level {
+        Level::Kept => Freedom::SlopeAround(center),
+        Level::Fitted => Freedom::SlopeAndIntercept,
+    };
+    let scaling = match center.is_finite() {
+        true => Scaling::fit(log_odds, labels, freedom),
+        false => Scaling::IDENTITY,
+    };
+    let loss = |(&x, &y): (&f64, &bool)| log_loss_of(scaling.apply(x), y);
+    log_odds.iter().zip(labels).map(loss).sum::<f64>() / rows
+}
+
 /// Log loss in nats of one row.
 pub fn log_loss_of(log_odds: f64, churned: bool) -> f64 {
     log_odds.max(0.0) - if churned { log_odds } else { 0.0 } + (-log_odds.abs()).exp().ln_1p()
@@ -149,6 +174,26 @@ mod tests {
             assert!((found.slope - slope).abs() < 5e-3, "{found:?}, expected slope {slope}");
             assert!((found.intercept - intercept).abs() < 5e-3, "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_temperature_hides_a_wrong_spread_and_nothing_else() {
+        let (good, labels) = rows(1.0, 0.0);
+        let plain = |log_odds: &[f64]| {
+            let rows = log_odds.iter().zip(&labels);
+            rows.map(|(&x, &y)| log_loss_of(x, y)).sum::<f64>() / labels.len() as f64
+        };
+        let kept = |log_odds: &[f64]| calibrated_log_loss(log_odds, &labels, Level::Kept);
+        let best = kept(&good);
+        assert!((best - plain(&good)).abs() < 1e-6, "{best}");
+        let wide: Vec<f64> = good.iter().map(|x| 3.0 * x).collect();
+        assert!(plain(&wide) > best + 0.1);
+        // The mean risk is not a half to the last digit, so that the center is off by as little.
+        assert!((kept(&wide) - best).abs() < 1e-4);
+        let shifted: Vec<f64> = good.iter().map(|x| x + 1.0).collect();
+        assert!(kept(&shifted) > best + 0.05);
+        assert!((calibrated_log_loss(&shifted, &labels, Level::Fitted) - best).abs() < 1e-4);
+        assert!(calibrated_log_loss(&[f64::NAN, 1.0], &[true, false], Level::Kept).is_nan());
     }
 
     #[test]

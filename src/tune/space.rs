@@ -52,7 +52,7 @@ impl Space {
             ("train.learning_rate", Domain::Log(3e-4, 1e-2)),
             ("train.weight_decay", Domain::Log(1e-4, 1e-1)),
         ];
-        if has(ModelKind::Mlp) || hybrid {
+        if has(ModelKind::Static) || has(ModelKind::Mlp) || hybrid {
             domains.push(("models.mlp.width", Domain::LogInt(32, 512)));
             domains.push(("models.mlp.blocks", Domain::Int(1, 4)));
             domains.push(("models.mlp.dropout", Domain::Real(0.0, 0.5)));

@@ -13,7 +13,7 @@ use crate::config::Resolved;
 use crate::error::{Kind, Result};
 use crate::fsx;
 use crate::tensors::Chosen;
-use crate::train::{Start, Stop};
+use crate::train::{EpochRecord, Start, Stop};
 use crate::tune::{Assignment, Fit, Outcome, Space, Study, Trials};
 
 /// Between two looks at what other workers have told.
@@ -38,7 +38,7 @@ pub struct Trainer<'a> {
     pub args: &'a TuneArgs,
     pub data: &'a Data,
     pub folds: &'a [SearchedFold],
-    pub device: &'a Chosen,
+    pub devices: &'a [Chosen],
     pub budget: u64,
     /// Of the study.
     pub folder: &'a Path,
@@ -131,7 +131,7 @@ impl Trainer<'_> {
             config_sha256: &resolved.sha256(),
             data: self.data,
             budget: self.budget,
-            device: self.device,
+            devices: self.devices,
             folder: &self.folder_of(assignment),
             start: Start::Resume,
             stop: self.stop,
@@ -143,7 +143,7 @@ impl Trainer<'_> {
         let mut fits = Vec::new();
         for fold in self.folds {
             for (network, history) in session.histories(fold.at, fold.number)? {
-                let losses = history.iter().map(|epoch| epoch.validation_log_loss);
+                let losses = history.iter().map(EpochRecord::decisive);
                 fits.push(Fit {
                     network: network.name().to_owned(),
                     fold: fold.name(),

@@ -281,7 +281,7 @@ fn what_a_flag_says_is_refused_by_its_name() {
         "train.device",
         "tpu",
         expect![
-            "Usage --set train.device: `train.device`: there is no device `tpu`; one of auto, gpu, cpu, ndarray"
+            "Usage --set train.device: `train.device`: there is no device `tpu`; one of auto, gpu, gpu:N, cpu, ndarray"
         ],
     );
     check(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Included};
 
 use super::Faults;
-use crate::config::{Config, EvalSpec, FeatureSpec, ModelKind, SourceKind, TrainSpec};
+use crate::config::{Config, EvalSpec, FeatureSpec, ModelKind, SourceKind, SourceSpec, TrainSpec};
 
 /// Ten years: more than any history that still says something about next month.
 pub const MONTHS_MAX: u32 = 120;
@@ -18,7 +18,13 @@ const BATCH_MAX: usize = 1 << 20;
 /// Rows of an embedding table: a category column with more values is a key.
 const CATEGORIES_MAX: u32 = 1 << 20;
 
-const DEVICES: [&str; 4] = ["auto", "gpu", "cpu", "ndarray"];
+const DEVICES: [&str; 5] = ["auto", "gpu", "gpu:N", "cpu", "ndarray"];
+
+/// More devices of one host than anyone has; a longer list is a mistake.
+const DEVICES_MAX: usize = 16;
+
+/// Batches of one step; more would be an epoch of any data that needs this.
+const ACCUMULATE_MAX: u32 = 1024;
 
 pub fn features(features: &FeatureSpec, faults: &mut Faults) {
     faults.within("features.log_above_skewness", features.log_above_skewness, 0.0..);
@@ -35,14 +41,19 @@ pub fn features(features: &FeatureSpec, faults: &mut Faults) {
 pub fn models(config: &Config, faults: &mut Faults) {
     let models = &config.models;
     if models.kinds.is_empty() {
-        faults.add("models.use", "must name at least one of mlp, gru, hybrid");
+        faults.add("models.use", "must name at least one of static, mlp, gru, hybrid");
+    }
+    let of_customers =
+        |source: &SourceSpec| source.kind == SourceKind::Attributes && !source.columns.is_empty();
+    if models.kinds.contains(&ModelKind::Static) && !config.sources.iter().any(of_customers) {
+        faults.add("models.use", "static needs a source of attributes with columns");
     }
     let sequence = config.sources.iter().any(|source| source.kind != SourceKind::Attributes);
     let mut seen = BTreeSet::new();
     for &kind in &models.kinds {
         if !seen.insert(kind) {
             faults.add("models.use", format!("holds {} twice", kind.name()));
-        } else if kind != ModelKind::Mlp && !sequence {
+        } else if kind.is_sequence() && !sequence {
             faults
                 .add("models.use", format!("{} needs a source of activity or events", kind.name()))
                 .hint = Some("set use = [\"mlp\"]".into());
@@ -65,14 +76,12 @@ pub fn models(config: &Config, faults: &mut Faults) {
 }
 
 pub fn train(train: &TrainSpec, faults: &mut Faults) {
-    if !DEVICES.contains(&train.device.as_str()) {
-        let message = format!("there is no device `{}`", train.device);
-        faults.add("train.device", message).hint = Some(format!("one of {}", DEVICES.join(", ")));
-    }
+    devices(&train.device.names(), faults);
     faults.within("train.epochs_max", train.epochs_max, 1..=EPOCHS_MAX);
     faults.within("train.memory_gb", train.memory_gb, 0.0..f64::INFINITY);
     faults.within("train.batch_snapshots", train.batch_snapshots, 1..=BATCH_MAX);
     faults.within("train.batch_customers", train.batch_customers, 1..=BATCH_MAX);
+    faults.within("train.accumulate", train.accumulate, 1..=ACCUMULATE_MAX);
     faults.within("train.learning_rate", train.learning_rate, (Excluded(0.0), Included(1.0)));
     faults.within("train.weight_decay", train.weight_decay, 0.0..f64::INFINITY);
     faults.within("train.warmup", train.warmup, 0.0..1.0);
@@ -82,6 +91,27 @@ pub fn train(train: &TrainSpec, faults: &mut Faults) {
     faults.within("train.focal_gamma", train.focal_gamma, 0.0..f64::INFINITY);
     faults.within("train.positive_weight", train.positive_weight, positive());
     faults.within("train.log_steps", train.log_steps, 1..);
+}
+
+fn devices(names: &[&str], faults: &mut Faults) {
+    let path = "train.device";
+    for name in names {
+        let number = name.strip_prefix("gpu:").map(str::parse::<u8>);
+        if !matches!(number, Some(Ok(_))) && !matches!(*name, "auto" | "gpu" | "cpu" | "ndarray") {
+            let message = format!("there is no device `{name}`");
+            faults.add(path, message).hint = Some(format!("one of {}", DEVICES.join(", ")));
+        }
+    }
+    if names.len() > DEVICES_MAX || names.is_empty() {
+        faults.add(path, format!("must name 1 to {DEVICES_MAX} devices, names {}", names.len()));
+    }
+    if names.len() > 1 && names.contains(&"auto") {
+        faults.add(path, "`auto` stands alone").hint = Some("name each device".into());
+    }
+    if names.contains(&"gpu") && names.iter().any(|name| name.starts_with("gpu:")) {
+        let fault = faults.add(path, "`gpu` may be one of those that are named by number");
+        fault.hint = Some("name all of them by number".into());
+    }
 }
 
 pub fn eval(eval: &EvalSpec, faults: &mut Faults) {

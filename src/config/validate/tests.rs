@@ -83,10 +83,10 @@ fn a_sound_configuration_has_no_fault() {
     assert!(validate(&config).is_ok());
     let mut broken = config;
     broken.seed = u64::MAX;
-    broken.train.device = "tpu".into();
+    broken.train.device = crate::config::Devices::One("tpu".into());
     expect![[r#"
         `seed`: must lie in (.., 9223372036854775807], is 18446744073709551615
-        `train.device`: there is no device `tpu`; one of auto, gpu, cpu, ndarray"#]]
+        `train.device`: there is no device `tpu`; one of auto, gpu, gpu:N, cpu, ndarray"#]]
     .assert_eq(&validate(&broken).expect_err("faults").to_string());
 }
 

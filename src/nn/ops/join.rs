@@ -18,8 +18,9 @@ use super::native::tensor::{numbers, tensor};
 pub fn dropout<const D: usize>(x: Tensor<D>, noise: Option<Noise>) -> Tensor<D> {
     let Some(noise) = noise else { return x };
     let shape = x.dims();
-    let out = <Dispatch as JoinOps>::dropout(x.reshape([-1]).into_dispatch(), noise);
-    Tensor::<1>::from_dispatch(out).reshape(shape)
+    let rows = x.reshape([shape[0] as i64, -1]);
+    let out = <Dispatch as JoinOps>::dropout(rows.into_dispatch(), noise);
+    Tensor::<2>::from_dispatch(out).reshape(shape)
 }
 
 /// relu(states + fixed) with dropout: `states [B, T, W]`, `fixed [B, W]` to `[B, T, W]`.
@@ -37,7 +38,7 @@ pub fn join(states: Tensor<3>, fixed: Tensor<2>, noise: Option<Noise>) -> Tensor
     NdArray: cfg(feature = "ndarray")
 )]
 pub trait JoinOps: Backend {
-    /// `[N]`.
+    /// `[B, N]`.
     #[fusion(default)]
     fn dropout(x: FloatTensor<Self>, noise: Noise) -> FloatTensor<Self> {
         let factors = factors::<Self>(&x, noise);
@@ -109,8 +110,8 @@ type Flexible = FloatTensor<Flex>;
 
 impl JoinOps for Flex {
     fn dropout(x: Flexible, noise: Noise) -> Flexible {
-        let (x, count) = (x.to_contiguous(), x.shape().num_elements());
-        tensor(noise::dropout(noise, numbers(&x)), [count])
+        let (x, shape) = (x.to_contiguous(), x.shape());
+        tensor(noise::dropout(noise, shape[1], numbers(&x)), [shape[0], shape[1]])
     }
 
     fn join(states: Flexible, fixed: Flexible, noise: Option<Noise>) -> Flexible {

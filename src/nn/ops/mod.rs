@@ -27,6 +27,7 @@ macro_rules! by_primitives {
 
 pub mod adamw;
 pub mod gru;
+pub mod history;
 pub mod join;
 pub mod linear;
 pub mod loss;

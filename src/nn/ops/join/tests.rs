@@ -45,7 +45,7 @@ fn sigmas(share: f32, a: &[bool], b: &[bool]) -> f64 {
 fn draws_are_independent_and_of_the_given_share() {
     for share in SHARES {
         for seed in SEEDS {
-            let noise = Noise { share, seed };
+            let noise = Noise { share, seed, first_row: 0 };
             let here = kept(noise);
             let mean = 1.0 - f64::from(share);
             let count = here.iter().filter(|&&kept| kept).count() as f64;
@@ -77,7 +77,7 @@ fn check_seeds_apart(noise: Noise, here: &[bool], steps: &[u64]) {
 fn seeds_that_differ_in_their_upper_half_draw_independently() {
     for share in SHARES {
         for seed in SEEDS {
-            let noise = Noise { share, seed };
+            let noise = Noise { share, seed, first_row: 0 };
             check_seeds_apart(noise, &kept(noise), &[1 << 32, 2 << 32, 1 << 48, 1 << 63]);
         }
     }
@@ -85,7 +85,7 @@ fn seeds_that_differ_in_their_upper_half_draw_independently() {
 
 #[test]
 fn a_seed_decides_the_mask() {
-    let noise = |seed: u64| Noise { share: 0.5, seed };
+    let noise = |seed: u64| Noise { share: 0.5, seed, first_row: 0 };
     for seed in SEEDS {
         assert!(kept(noise(seed)) == kept(noise(seed)), "{seed}");
         assert!(kept(noise(seed)) != kept(noise(seed.wrapping_add(1))), "{seed}");
@@ -94,7 +94,7 @@ fn a_seed_decides_the_mask() {
 
 #[test]
 fn a_share_of_nothing_drops_nothing() {
-    assert!(kept(Noise { share: 0.0, seed: 7 }).iter().all(|&kept| kept));
+    assert!(kept(Noise { share: 0.0, seed: 7, first_row: 0 }).iter().all(|&kept| kept));
 }
 
 /// What was dropped on the way forward is dropped on the way back, and the rest scaled alike.
@@ -102,7 +102,7 @@ fn a_share_of_nothing_drops_nothing() {
 fn the_gradient_passes_where_the_number_did() {
     let device = Device::flex().autodiff();
     for share in SHARES {
-        let noise = Noise { share, seed: 5 };
+        let noise = Noise { share, seed: 5, first_row: 0 };
         let x = tensor(vec![1.0; COUNT], [COUNT], &device).reshape([1, COUNT]).detach();
         let x = x.require_grad();
         let y = dropout(x.clone(), Some(noise));
@@ -112,6 +112,29 @@ fn the_gradient_passes_where_the_number_did() {
         let wanted: Vec<f32> = numbers(y).iter().zip(&probe).map(|(f, g)| f * g).collect();
         assert!(gradient == wanted, "{noise:?}");
     }
+}
+
+/// Devices that share a batch draw the masks that one device would.
+#[test]
+fn rows_keep_their_masks_wherever_they_lie() {
+    let [rows, months, width] = [7, 5, 3];
+    let device = Device::flex();
+    let (x, fixed) = (draw("states", rows * months * width), draw("fixed", rows * width));
+    let noise = |first_row| Noise { share: 0.5, seed: 11, first_row };
+    let of = |from: usize, to: usize| {
+        let x = x[from * months * width..to * months * width].to_vec();
+        let x = tensor(x, [to - from, months, width], &device);
+        let fixed = fixed[from * width..to * width].to_vec();
+        let fixed = tensor(fixed, [to - from, width], &device);
+        let joined = numbers(join(x.clone(), fixed, Some(noise(from))));
+        (numbers(dropout(x, Some(noise(from)))), joined)
+    };
+    let (whole, first, second) = (of(0, rows), of(0, 3), of(3, rows));
+    assert_eq!(whole.0, [first.0, second.0].concat());
+    assert_eq!(whole.1, [first.1, second.1].concat());
+    let elsewhere = of(2, rows).0;
+    assert_eq!(whole.0[2 * months * width..], elsewhere[..]);
+    assert!(elsewhere.contains(&0.0), "nothing was dropped");
 }
 
 #[test]
@@ -187,7 +210,7 @@ fn join_equals_the_composed_version_on_ndarray() {
 fn a_noisy_join_drops_and_scales() {
     for shape @ [rows, months, width] in SHAPES {
         for share in SHARES {
-            let noise = Noise { share, seed: 3 };
+            let noise = Noise { share, seed: 3, first_row: 0 };
             let [plain, ..] = run(join, shape, None);
             let [y, d_states, d_fixed] = run(join, shape, Some(noise));
             let mut summed = vec![0.0; rows * width];
@@ -211,7 +234,7 @@ fn a_noisy_join_drops_and_scales() {
 #[test]
 fn a_join_draws_the_mask_of_a_dropout() {
     let shape @ [rows, months, width] = [COUNT / 64, 4, 16];
-    let (device, noise) = (Device::flex(), Noise { share: 0.5, seed: 9 });
+    let (device, noise) = (Device::flex(), Noise { share: 0.5, seed: 9, first_row: 0 });
     let states = tensor(vec![1.0; rows * months * width], shape, &device);
     let fixed = tensor(vec![0.0; rows * width], [rows, width], &device);
     let joined = numbers(join(states.clone(), fixed, Some(noise)));
@@ -223,7 +246,7 @@ fn a_join_draws_the_mask_of_a_dropout() {
 fn a_nan_goes_through() {
     let device = Device::flex();
     for (states, fixed) in [(f32::NAN, 1.0), (1.0, f32::NAN)] {
-        for noise in [None, Some(Noise { share: 0.0, seed: 0 })] {
+        for noise in [None, Some(Noise { share: 0.0, seed: 0, first_row: 0 })] {
             let states = tensor(vec![states; 34], [1, 2, 17], &device);
             let fixed = tensor(vec![fixed; 17], [1, 17], &device);
             let y = numbers(join(states, fixed, noise));

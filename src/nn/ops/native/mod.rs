@@ -10,6 +10,7 @@ pub mod activation;
 pub mod adamw;
 pub mod buffer;
 pub mod gru;
+pub mod history;
 pub mod linear;
 pub mod loss;
 pub mod noise;

@@ -15,6 +15,8 @@ pub struct Noise {
     /// Probability that a number is dropped, below 1.
     pub share: f32,
     pub seed: u64,
+    /// Rows of the mask before those at hand, where several devices share a batch.
+    pub first_row: usize,
 }
 
 impl Noise {
@@ -61,11 +63,12 @@ impl Draw {
     }
 }
 
-/// x times its factors; the gradient is made in the same way.
-pub fn dropout(noise: Noise, x: &[f32]) -> Vec<f32> {
+/// x `[B, width]` times its factors; the gradient is made in the same way.
+pub fn dropout(noise: Noise, width: usize, x: &[f32]) -> Vec<f32> {
     let arch = Arch::new();
+    let before = noise.first_row * width;
     in_blocks(x.len(), CHUNK, x.par_chunks(CHUNK), |block, y, x| {
-        arch.dispatch(Dropout { noise, first: block * CHUNK, x, y });
+        arch.dispatch(Dropout { noise, first: before + block * CHUNK, x, y });
     })
 }
 
@@ -96,9 +99,11 @@ pub fn join(
     noise: Option<Noise>,
 ) -> Vec<f32> {
     let arch = Arch::new();
+    let before = noise.map_or(0, |noise| noise.first_row);
     let rows = states.par_chunks(months * width).zip(fixed.par_chunks(width));
     in_blocks(states.len(), months * width, rows, |row, y, (states, fixed)| {
-        arch.dispatch(Join { noise, first: row * months * width, states, fixed, y });
+        let first = (before + row) * months * width;
+        arch.dispatch(Join { noise, first, states, fixed, y });
     })
 }
 
