@@ -18,7 +18,8 @@ use crate::clock::Clock;
 use crate::config::{LabelSpec, Resolved};
 use crate::error::{Kind, Result};
 use crate::eval::{
-    Ablation, Calibration, FoldMetrics, LossTrial, Metrics, ModelMetrics, RunMetrics, compare, metrics,
+    Ablation, Calibration, FoldMetrics, LossTrial, Metrics, ModelMetrics, RunMetrics, compare,
+    metrics,
 };
 use crate::fsx;
 use crate::panel::{self, Intake, Part};

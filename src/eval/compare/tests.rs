@@ -307,6 +307,8 @@ fn a_champion_stands_beside_the_others_over_folds() {
         models: [("a", model([0.8, 0.82, 0.84])), ("b", model([0.79, 0.80, 0.83]))]
             .map(|(name, model)| (name.to_owned(), model))
             .into(),
+        ablation: Vec::new(),
+        losses: Vec::new(),
     };
     let against = runs::against_champion(&run);
     assert_eq!(against.len(), 1);
