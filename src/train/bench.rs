@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::loss;
 use super::optimizer::AdamW;
 use crate::clock::Clock;
-use crate::config::{GruSpec, MlpSpec, ModelKind, TrainSpec};
+use crate::config::{GruSpec, MlpShape, ModelKind, TrainSpec};
 use crate::error::{Kind, Result};
 use crate::nn::ops::on_worker;
 use crate::nn::{Architecture, Network, PlainMlp};
 use crate::seeds::Seeds;
 use crate::tensors::{Batch, choose};
+
+/// Of a timed step; its size changes no time.
+const LEARNING_RATE: f64 = 1e-3;
 
 /// What to time.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -76,9 +79,10 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
         Shape::Gru { inputs, hidden, .. } => {
             let architecture = Architecture {
                 kind: ModelKind::Gru,
-                mlp: MlpSpec::default(),
+                mlp: MlpShape::default(),
                 gru: GruSpec { hidden, layers: 1, dropout: 0.0 },
                 numbers: 0,
+                borders: Vec::new(),
                 categories: Vec::new(),
                 months: inputs,
                 hazards: 1,
@@ -106,7 +110,7 @@ fn time<M: Module + Send>(
     clock: &dyn Clock,
     forward: impl Fn(&M, &Batch) -> Tensor<3> + Sync,
 ) -> Result<Timing> {
-    let spec = TrainSpec { learning_rate: 1e-3, ..TrainSpec::default() };
+    let spec = TrainSpec::default();
     let mut optimizer = AdamW::default();
     let examples = batch.weights.dims().iter().product::<usize>() as f64;
     let (mut step_ms, mut losses) = (Vec::new(), Vec::new());
@@ -117,7 +121,7 @@ fn time<M: Module + Send>(
             let batch = batch.clone().tracked(case.seed);
             let loss = loss::batch_loss(forward(&network, &batch), &batch, examples, &spec);
             let gradients = loss.backward();
-            (optimizer.step(network, gradients, spec.learning_rate, &spec), loss)
+            (optimizer.step(network, gradients, LEARNING_RATE, &spec), loss)
         });
         let _ = chosen.device.sync();
         if step >= case.warmup {

@@ -16,7 +16,7 @@ pub mod sink;
 pub use feed::{Feed, PartSize, Parts};
 pub use loss::{log_loss, prior_correction};
 pub use predict::{Outlook, Reading, end_at, log_odds, outlook, risk};
-pub use run::{EpochRecord, Job, NEVER, Progress, Start, Step, Trained, batch_rows, run};
+pub use run::{EpochRecord, Job, NEVER, Progress, Start, Step, Trained, run};
 pub use sink::Sink;
 
 use std::sync::Arc;

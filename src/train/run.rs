@@ -12,10 +12,11 @@ use super::checkpoint::{self, Generation, State};
 use super::feed::{BatchRows, Feed, Lap};
 use super::optimizer::AdamW;
 use super::predict::Reading;
+use super::schedule::Climb;
 use super::sink::Sink;
 use super::{Stop, guard, loss, predict, schedule};
 use crate::clock::Clock;
-use crate::config::{ModelKind, TrainSpec};
+use crate::config::{Recipe, TrainSpec};
 use crate::error::Result;
 use crate::nn::ops::on_worker;
 use crate::nn::params::{self, Parameters};
@@ -27,6 +28,8 @@ use crate::tensors::Resident;
 pub struct Job<'a> {
     pub architecture: &'a Architecture,
     pub spec: &'a TrainSpec,
+    /// What the settings leave to `auto`, from the data's size.
+    pub recipe: &'a Recipe,
     pub train: Feed<'a>,
     pub validation: Feed<'a>,
     /// Share of the train examples that churned, in the window or in each month of the horizon
@@ -123,21 +126,16 @@ pub fn run(job: &Job, sink: &mut dyn Sink, progress: &mut dyn Progress) -> Resul
     })
 }
 
+fn climb(job: &Job) -> Climb {
+    Climb { peak: job.recipe.learning_rate, warmup: job.spec.warmup }
+}
+
 enum Outcome {
     Finite,
     NotFinite,
 }
 
-/// Rows of a batch: customers of sequence models, snapshots of the MLP.
-pub fn batch_rows(kind: ModelKind, spec: &TrainSpec) -> usize {
-    match kind {
-        ModelKind::Mlp => spec.batch_snapshots,
-        ModelKind::Gru | ModelKind::Hybrid => spec.batch_customers,
-    }
-}
-
 struct Pace {
-    batch_rows: usize,
     /// If no early stop happens.
     steps_max: u64,
     /// Labelled months of an average batch.
@@ -177,7 +175,7 @@ impl<'a> Trainer<'a> {
             loss_sum: 0.0,
             loss_count: 0,
             history: Vec::new(),
-            finished: job.spec.epochs_max == 0,
+            finished: job.recipe.epochs_max == 0,
             seconds: 0.0,
         };
         let since = (job.clock.elapsed(), 0.0);
@@ -224,11 +222,9 @@ impl<'a> Trainer<'a> {
     /// What one step is of the whole.
     fn pace(&self) -> Pace {
         let (spec, train) = (self.job.spec, &self.job.train);
-        let batch_rows = batch_rows(self.job.architecture.kind, spec);
-        let batches = train.batches(batch_rows) as u64;
-        let steps = batches * u64::from(spec.epochs_max);
+        let batches = train.batches(self.job.recipe.batch_rows) as u64;
+        let steps = batches * u64::from(self.job.recipe.epochs_max);
         Pace {
-            batch_rows,
             steps_max: if spec.steps_max > 0 { steps.min(spec.steps_max) } else { steps },
             snapshots_per_batch: train.snapshots() as f64 / batches as f64,
         }
@@ -240,7 +236,7 @@ impl<'a> Trainer<'a> {
         let lap = Lap {
             seeds: &job.seeds,
             epoch: self.state.epoch,
-            batch_rows: pace.batch_rows,
+            batch_rows: job.recipe.batch_rows,
             skip: self.state.batch as usize,
         };
         let mut diverged = false;
@@ -298,7 +294,7 @@ impl<'a> Trainer<'a> {
 
     fn step(&mut self, part: &Resident, (bucket, rows): &BatchRows, pace: &Pace) {
         let job = self.job;
-        let rate = schedule::rate(job.spec, self.state.steps, pace.steps_max);
+        let rate = schedule::rate(climb(job), self.state.steps, pace.steps_max);
         // Dropout masks are a function of the step, so that a resumed training draws the same.
         let noise = job.seeds.number("dropout", self.state.steps);
         // The kernels of ours draw from `noise`, other backends from their own generator.
@@ -358,7 +354,7 @@ impl<'a> Trainer<'a> {
             epoch: state.epoch + 1,
             train_loss: state.loss_sum / state.loss_count.max(1) as f64,
             validation_log_loss: validation,
-            learning_rate: state.rate_scale * schedule::rate(job.spec, steps, pace.steps_max),
+            learning_rate: state.rate_scale * schedule::rate(climb(job), steps, pace.steps_max),
         };
         if validation < state.best_loss {
             state.best_loss = validation;
@@ -366,7 +362,7 @@ impl<'a> Trainer<'a> {
             self.best = parameters;
         }
         let waited = record.epoch - state.best_epoch;
-        state.finished = record.epoch >= u64::from(job.spec.epochs_max)
+        state.finished = record.epoch >= u64::from(job.recipe.epochs_max)
             || waited >= u64::from(job.spec.patience)
             || steps >= pace.steps_max;
         state.epoch += 1;
@@ -377,7 +373,7 @@ impl<'a> Trainer<'a> {
         sink.scalar("epoch/train_loss", steps, record.train_loss);
         sink.scalar("epoch/validation_log_loss", steps, validation);
         sink.scalar("epoch/learning_rate", steps, record.learning_rate);
-        progress.epoch(&record, job.spec.epochs_max);
+        progress.epoch(&record, job.recipe.epochs_max);
         state.history.push(record);
         Ok(())
     }

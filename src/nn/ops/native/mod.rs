@@ -12,7 +12,9 @@ pub mod buffer;
 pub mod gru;
 pub mod linear;
 pub mod loss;
+pub mod members;
 pub mod noise;
+pub mod pieces;
 pub mod product;
 pub mod tensor;
 
