@@ -134,6 +134,9 @@ impl Learned {
     pub fn ready(&self, form: &Form, fitted: &FittedFeatures, device: &Device) -> Result<Ready> {
         match (self, form) {
             (Learned::Network(parameters), Form::Network { architecture, log_odds_shift }) => {
+                if let Some(fault) = architecture.fault() {
+                    return Err(Kind::Corrupt.msg(fault));
+                }
                 let fresh = architecture.init(&Seeds::new(0), device);
                 Ok(Ready::Network {
                     kind: architecture.kind,

@@ -14,7 +14,7 @@ use crate::baseline::trees::{self, Table};
 use crate::baseline::{self, Design};
 use crate::bundle::{Form, Learned, Ready};
 use crate::clock::Clock;
-use crate::config::{Config, ModelKind, TrainSpec};
+use crate::config::{Config, ModelKind, Recipe, TrainSpec, effort};
 use crate::error::{Kind, Result};
 use crate::eval::{Calibrated, LossTrial};
 use crate::features::{self, Block, Encoder, FittedFeatures, RawKind};
@@ -149,7 +149,19 @@ impl Session<'_> {
 
     pub(super) fn architecture(&self, fitted: &Fitted, kind: ModelKind) -> Architecture {
         let hazards = self.config.hazards();
-        Architecture::new(kind, &self.config.models, fitted.features, hazards)
+        let size = (hazards, self.train_examples(fitted));
+        Architecture::new(kind, &self.config.models, fitted.features, size)
+    }
+
+    fn recipe(&self, fitted: &Fitted, kind: ModelKind, spec: &TrainSpec) -> Recipe {
+        let examples = self.train_examples(fitted);
+        effort::recipe(kind, self.config.models.effort, spec, examples)
+    }
+
+    /// Snapshots of the fold's train part.
+    fn train_examples(&self, fitted: &Fitted) -> usize {
+        let [(_, members, _), ..] = self.data.facts.counts[fitted.fold];
+        members as usize
     }
 
     fn network(&self, fitted: &Fitted, kind: ModelKind, spec: &TrainSpec) -> Result<Learner> {
@@ -200,7 +212,7 @@ impl Session<'_> {
             }
             Customers::Parts { shards, divisions, .. } => {
                 let division = &divisions[fitted.fold];
-                let batch_rows = train::batch_rows(kind, how.0);
+                let batch_rows = self.recipe(fitted, kind, how.0).batch_rows;
                 let [train, validation] = FoldParts::count(
                     shards,
                     division,
@@ -225,6 +237,7 @@ impl Session<'_> {
         let job = Job {
             architecture,
             spec,
+            recipe: &self.recipe(fitted, architecture.kind, spec),
             train,
             validation,
             train_rates: &self.train_rates(fitted),
@@ -237,6 +250,7 @@ impl Session<'_> {
             clock: self.clock.as_ref(),
             pause_after_epoch: self.pause_after_epoch,
         };
+        self.tell_settings(&job, name)?;
         let mut sinks = Tee(vec![
             Box::new(JsonLines::open(&self.folder.join("metrics.jsonl"), name)),
             Box::new(TensorBoard::open(
@@ -246,6 +260,30 @@ impl Session<'_> {
         ]);
         sinks.hparams(self.hparams);
         train::run(&job, &mut sinks, &mut Bar::new(name, self.voice))
+    }
+
+    /// What `auto` came to: a line, and a file in the run's folder.
+    fn tell_settings(&self, job: &Job, name: &str) -> Result<()> {
+        let Architecture { kind, mlp, gru, numbers, categories, months, hazards, .. } =
+            job.architecture;
+        let settings = serde_json::json!({
+            "network": kind,
+            "mlp": (*kind != ModelKind::Gru).then_some(mlp),
+            "gru": kind.is_sequence().then_some(gru),
+            "numbers": numbers,
+            "categories": categories.len(),
+            "months": months,
+            "hazards": hazards,
+            "recipe": job.recipe,
+        });
+        if let Voice::Epochs = self.voice {
+            let Recipe { learning_rate, batch_rows, .. } = job.recipe;
+            let shape = if *kind == ModelKind::Gru { String::new() } else { format!("{mlp}, ") };
+            tracing::info!("{name}: {shape}learning rate {learning_rate}, batches of {batch_rows}");
+        }
+        let json = serde_json::to_vec_pretty(&settings)
+            .map_err(|error| Kind::Internal.msg(error.to_string()))?;
+        fsx::publish_bytes(&self.folder.join("settings").join(format!("{name}.json")), &json)
     }
 
     /// Churn rate of the fold's train part, in the window or in each month of the horizon.

@@ -1,7 +1,7 @@
 //! Which loss the networks of a fold learn by: as declared, or the best of short trainings.
 
 use super::fold::{Fitted, Session};
-use crate::config::{Loss, ModelKind, StopOn, TrainSpec};
+use crate::config::{Auto, Loss, ModelKind, StopOn, TrainSpec};
 use crate::error::Result;
 use crate::eval::LossTrial;
 use crate::train::{self, EpochRecord};
@@ -59,7 +59,7 @@ fn trial(
     let declared = &session.config.train;
     let spec = TrainSpec {
         loss,
-        epochs_max: EPOCHS.min(declared.epochs_max),
+        epochs_max: Auto::Given(EPOCHS.min(declared.epochs_max.or(EPOCHS))),
         patience: EPOCHS,
         stop_on: StopOn::Calibrated,
         ..declared.clone()

@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: &TuneArgs) -> Result<()> {
     // Also after a signal: what is there is worth having.
     match &worked {
         Err(error) if !matches!(error.kind, Kind::Interrupted | Kind::Terminated) => worked,
-        _ => outcome::tell(args, &folder, base.config.train.epochs_max).and(worked),
+        _ => outcome::tell(args, &folder, base.config.epochs_max()).and(worked),
     }
 }
 
@@ -111,8 +111,7 @@ fn work(search: &Search, stop: &Stop, context: &Context) -> Result<()> {
     let data = read(base, folder, (budget, worker.number()))?;
     let folds = searched_folds(base, &data)?;
     let config = &base.config;
-    let halving =
-        Halving::new(config.train.epochs_max, config.tune.halvings, config.tune.reduction);
+    let halving = Halving::new(config.epochs_max(), config.tune.halvings, config.tune.reduction);
     worker.agree(&Header {
         format: FORMAT,
         config_sha256: base.sha256(),

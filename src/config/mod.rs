@@ -4,6 +4,8 @@
 //! what is learned from it, [`tune`] what is searched, [`resolve`] the one place where defaults, file, environment and flags
 //! meet.
 
+mod auto;
+pub mod effort;
 pub mod model;
 pub mod resolve;
 pub mod schema;
@@ -13,6 +15,8 @@ pub mod validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use auto::Auto;
+pub use effort::{Effort, MlpShape, Recipe};
 pub use model::{
     Devices, EvalSpec, FeatureSpec, Fusion, GruSpec, Head, History, Loss, MlpSpec, ModelKind,
     Models, StopOn, TrainSpec,
@@ -58,6 +62,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Epochs after which a training ends.
+    pub fn epochs_max(&self) -> u32 {
+        self.train.epochs_max.or(self.models.effort.epochs_max())
+    }
+
     /// Months whose hazards the networks predict; with 1 they predict the risk of the window.
     pub fn hazards(&self) -> usize {
         match self.models.head {

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auto::Auto;
+use super::effort::Effort;
+
 /// What is computed from the panel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -91,6 +94,9 @@ pub struct Models {
     pub trees: bool,
     /// The model to export: auto (least log loss on the validation part), or its name in the tables.
     pub champion: String,
+    /// Quick, normal or thorough: what every value left to `auto` is derived from, with the data's
+    /// size.
+    pub effort: Effort,
     pub mlp: MlpSpec,
     pub gru: GruSpec,
 }
@@ -112,27 +118,43 @@ impl Default for Models {
             head: Head::Hazard,
             trees: true,
             champion: "auto".into(),
+            effort: Effort::Normal,
             mlp: MlpSpec::default(),
             gru: GruSpec::default(),
         }
     }
 }
 
-/// The network over attributes; also the static branch of the hybrid.
+/// The network over attributes: members that share their weights (TabM); also the static branch of
+/// the hybrid, which has one member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpSpec {
-    pub width: usize,
-    /// Residual blocks.
-    pub blocks: usize,
-    pub dropout: f64,
+    pub width: Auto<usize>,
+    /// Hidden layers; in the hybrid, residual blocks of two layers.
+    pub blocks: Auto<usize>,
+    pub dropout: Auto<f64>,
     /// Width of a category's embedding: min(this, (values + 1) / 2).
     pub embedding_max: usize,
+    /// Members whose risks are averaged.
+    pub members: Auto<usize>,
+    /// Most bins of a number's piecewise-linear embedding; 0 = the number itself.
+    pub bins: Auto<usize>,
+    /// Width of a number's embedding.
+    pub piece_width: Auto<usize>,
 }
 
 impl Default for MlpSpec {
     fn default() -> Self {
-        Self { width: 128, blocks: 2, dropout: 0.2, embedding_max: 16 }
+        Self {
+            width: Auto::Derived,
+            blocks: Auto::Derived,
+            dropout: Auto::Derived,
+            embedding_max: 16,
+            members: Auto::Derived,
+            bins: Auto::Derived,
+            piece_width: Auto::Derived,
+        }
     }
 }
 
@@ -239,7 +261,7 @@ impl std::fmt::Display for Devices {
 pub struct TrainSpec {
     /// auto, gpu, gpu:N, cpu or ndarray; or several of them, which then share every batch.
     pub device: Devices,
-    pub epochs_max: u32,
+    pub epochs_max: Auto<u32>,
     /// Training ends after this many optimizer steps, also inside an epoch; 0 = no limit.
     pub steps_max: u64,
     /// Gigabytes (2^30 bytes) that panel and encoded data may take. Above it, by estimate before
@@ -247,12 +269,13 @@ pub struct TrainSpec {
     /// memory.
     pub memory_gb: f64,
     /// Snapshots in a batch of the MLP.
-    pub batch_snapshots: usize,
+    pub batch_snapshots: Auto<usize>,
     /// Customers in a batch of the sequence models.
     pub batch_customers: usize,
     /// Batches whose gradients are summed for one step of the optimizer.
     pub accumulate: u32,
-    pub learning_rate: f64,
+    /// The highest of a training, see `warmup`.
+    pub learning_rate: Auto<f64>,
     pub weight_decay: f64,
     /// Share of all steps in which the rate climbs; then it falls as a cosine.
     pub warmup: f64,
@@ -280,13 +303,13 @@ impl Default for TrainSpec {
     fn default() -> Self {
         Self {
             device: Devices::One("auto".into()),
-            epochs_max: 60,
+            epochs_max: Auto::Derived,
             steps_max: 0,
             memory_gb: 0.0,
-            batch_snapshots: 512,
+            batch_snapshots: Auto::Derived,
             batch_customers: 64,
             accumulate: 1,
-            learning_rate: 2e-3,
+            learning_rate: Auto::Derived,
             weight_decay: 1e-2,
             warmup: 0.1,
             clip_norm: 1.0,

@@ -69,6 +69,22 @@ impl FittedFeatures {
         width(&self.window_numbers)
     }
 
+    /// Borders of the bins of each number of a customer, in the order in which they are encoded;
+    /// empty for a column without bins.
+    pub fn static_borders(&self) -> Vec<Vec<f32>> {
+        borders(&self.static_numbers).collect()
+    }
+
+    /// The same of each number of a snapshot.
+    pub fn snapshot_borders(&self) -> Vec<Vec<f32>> {
+        let one_hot = self.month_width() - width(&self.month_numbers);
+        borders(&self.static_numbers)
+            .chain(borders(&self.month_numbers))
+            .chain(std::iter::repeat_n(Vec::new(), one_hot))
+            .chain(borders(&self.window_numbers))
+            .collect()
+    }
+
     /// Number of codes of each static category.
     pub fn category_codes(&self) -> Vec<usize> {
         self.static_categories.iter().map(FittedCategory::codes).collect()
@@ -101,6 +117,13 @@ impl FittedFeatures {
         }
         Ok(layout)
     }
+}
+
+/// Of all values, then nothing for their indicators.
+fn borders(numbers: &[FittedNumber]) -> impl Iterator<Item = Vec<f32>> {
+    let indicators = width(numbers) - numbers.len();
+    let values = numbers.iter().map(|number| number.borders.clone());
+    values.chain(std::iter::repeat_n(Vec::new(), indicators))
 }
 
 fn width(numbers: &[FittedNumber]) -> usize {

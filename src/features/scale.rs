@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::effort::BINS_MAX;
 use crate::config::model::Scaling;
 
 /// Standard deviations (or quartile ranges) at which the smooth clip begins to bite (RealMLP).
@@ -20,6 +21,9 @@ pub struct FittedNumber {
     pub map: Map,
     /// Train rows held missing values: a second column says where.
     pub indicator: bool,
+    /// Borders of the bins of its scaled values, rising; empty for one with two values or fewer.
+    #[serde(default)]
+    pub borders: Vec<f32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,7 +49,9 @@ impl FittedNumber {
         if log {
             values.iter_mut().for_each(|v| *v = signed_log(*v)); // Monotone: stays sorted.
         }
-        FittedNumber { name, log, map: Map::fit(values, scaling), indicator }
+        let map = Map::fit(values, scaling);
+        let borders = borders(values, &map);
+        FittedNumber { name, log, map, indicator, borders }
     }
 
     /// Columns that it fills.
@@ -118,6 +124,22 @@ impl Map {
             }
         }
     }
+}
+
+/// The borders of at most [`BINS_MAX`] bins: every value where they are few, so that none of a
+/// small count is blurred, quantiles where they are many.
+fn borders(sorted: &[f32], map: &Map) -> Vec<f32> {
+    let mut borders: Vec<f32> = Vec::new();
+    for values in sorted.chunk_by(|a, b| a == b).take(BINS_MAX + 2) {
+        borders.push(values[0]);
+    }
+    if borders.len() > BINS_MAX + 1 {
+        let at = |border| quantile(sorted, border as f64 / BINS_MAX as f64);
+        borders = (0..=BINS_MAX).map(at).collect();
+    }
+    borders.iter_mut().for_each(|border| *border = map.apply(*border));
+    borders.dedup_by(|border, before| *border <= *before);
+    if borders.len() < 3 { Vec::new() } else { borders }
 }
 
 fn signed_log(x: f32) -> f32 {
@@ -236,6 +258,26 @@ mod tests {
         }
         assert!(fit(vec![1.0, f32::NAN], Scaling::Robust).indicator);
         assert!(!fit(vec![1.0, 2.0], Scaling::Robust).indicator);
+    }
+
+    #[test]
+    fn borders_rise_and_hold_few_values_apart() {
+        let borders = |values: Vec<f32>| fit(values, Scaling::Robust).borders;
+        assert!(borders(vec![]).is_empty());
+        assert!(borders(vec![1.0; 9]).is_empty());
+        assert!(borders(vec![0.0, 1.0, 1.0, f32::NAN]).is_empty());
+        // The median is 2 and the quartiles lie 1 apart: robust scaling moves 2 to 0.
+        let few = borders(vec![1.0, 2.0, 2.0, 3.0, 3.0]);
+        assert_eq!((few.len(), few[1]), (3, 0.0));
+        for scaling in [Scaling::Standard, Scaling::Robust, Scaling::Quantile] {
+            let many = fit((0..1000).map(|i| (i * i) as f32).collect(), scaling).borders;
+            assert!(many.is_sorted_by(|a, b| a < b), "{many:?}");
+            assert!((40..=BINS_MAX + 1).contains(&many.len()), "{scaling:?}: {}", many.len());
+            // Half of the values alike are one border.
+            let heap = (0..1000).map(|i| (i - 500).max(0) as f32).collect();
+            let heap = fit(heap, scaling).borders;
+            assert!((15..=BINS_MAX / 2 + 2).contains(&heap.len()), "{scaling:?}: {}", heap.len());
+        }
     }
 
     #[test]

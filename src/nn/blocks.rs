@@ -1,12 +1,12 @@
-//! Parts that the networks share: category embeddings and the residual trunk.
+//! Parts that the networks share: dense layers, dropout draws and the residual trunk.
 
 use burn::module::Module;
-use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::Architecture;
+use super::inputs::Inputs;
 use super::ops::join::{Noise, dropout};
 use super::ops::linear::{Activation, linear};
 use crate::tensors::Dice;
@@ -37,10 +37,10 @@ pub fn dense<const D: usize>(layer: &Linear, x: Tensor<D>, activation: Activatio
     linear(x, layer.weight.val(), bias, activation)
 }
 
-/// Embeds categories, joins them to the numbers, and passes both through residual blocks.
+/// Joins the columns of a batch and passes them through residual blocks.
 #[derive(Module, Debug)]
 pub struct Trunk {
-    embeddings: Vec<Embedding>,
+    inputs: Inputs,
     input: Linear,
     blocks: Vec<Residual>,
     norm: LayerNorm,
@@ -48,23 +48,14 @@ pub struct Trunk {
 
 impl Trunk {
     pub fn new(architecture: &Architecture, device: &Device) -> Self {
-        let spec = &architecture.mlp;
-        let width_of = |codes: usize| codes.div_ceil(2).min(spec.embedding_max).max(1);
-        let embeddings: Vec<Embedding> = architecture
-            .categories
-            .iter()
-            .map(|&codes| EmbeddingConfig::new(codes, width_of(codes)).init(device))
-            .collect();
-        let embedded: usize = architecture.categories.iter().map(|&codes| width_of(codes)).sum();
-        // Without numbers the batch holds one column of zeros.
-        let inputs = architecture.numbers.max(1) + embedded;
+        let shape = &architecture.mlp;
         Trunk {
-            embeddings,
-            input: LinearConfig::new(inputs, spec.width).init(device),
-            blocks: (0..spec.blocks)
-                .map(|_| Residual::new(spec.width, spec.dropout, device))
+            inputs: Inputs::new(architecture, device),
+            input: LinearConfig::new(Inputs::width(architecture), shape.width).init(device),
+            blocks: (0..shape.blocks)
+                .map(|_| Residual::new(shape.width, shape.dropout, device))
                 .collect(),
-            norm: LayerNormConfig::new(spec.width).init(device),
+            norm: LayerNormConfig::new(shape.width).init(device),
         }
     }
 
@@ -75,16 +66,7 @@ impl Trunk {
         codes: Option<Tensor<2, Int>>,
         draws: &mut Draws,
     ) -> Tensor<2> {
-        let mut parts = vec![numbers];
-        if let Some(codes) = codes {
-            let columns = codes.chunk(self.embeddings.len(), 1);
-            for (embedding, column) in self.embeddings.iter().zip(columns) {
-                let [rows, _] = column.dims();
-                let width = embedding.weight.dims()[1];
-                parts.push(embedding.forward(column).reshape([rows, width]));
-            }
-        }
-        let joined = Tensor::cat(parts, 1);
+        let joined = self.inputs.forward(numbers, codes);
         let input = dense(&self.input, joined, Activation::None);
         let hidden = self.blocks.iter().fold(input, |x, block| block.forward(x, draws));
         relu(self.norm.forward(hidden))

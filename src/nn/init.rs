@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
+use rand::RngExt;
 use rand_distr::{Distribution, Normal, Uniform};
 
 use super::params::{name, replace};
@@ -11,7 +12,8 @@ use crate::seeds::Seeds;
 const EMBEDDING_SD: f32 = 0.1;
 
 /// Draws all matrices anew: uniform in ±1/sqrt(fan-in) as PyTorch does for linear layers, in
-/// ±1/sqrt(H) for recurrent ones, normal for embeddings. Biases start at zero.
+/// ±1/sqrt(H) for recurrent ones, normal for embeddings, signs for the scales of members. Biases
+/// and the bins of numbers start at zero.
 pub fn randomise<M: Module>(network: M, seeds: &Seeds) -> M {
     let mut mapper = Randomise { seeds: *seeds, path: Vec::new(), containers: Vec::new() };
     network.map(&mut mapper)
@@ -50,8 +52,16 @@ impl ModuleMapper for Randomise {
         let values: Vec<f32> = if within("Embedding") {
             let law = Normal::new(0.0, EMBEDDING_SD).expect("a positive deviation");
             (0..rows * columns).map(|_| law.sample(&mut rng)).collect()
+        } else if within("MemberScale") {
+            (0..rows * columns).map(|_| if rng.random::<bool>() { 1.0 } else { -1.0 }).collect()
         } else {
-            let fan_in = if within("GruLayer") { columns / 3 } else { rows };
+            let fan_in = if within("GruLayer") {
+                columns / 3
+            } else if within("MemberHeads") || within("Pieces") {
+                columns
+            } else {
+                rows
+            };
             let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
             let law = Uniform::new_inclusive(-bound, bound).expect("a positive bound");
             (0..rows * columns).map(|_| law.sample(&mut rng)).collect()

@@ -1,35 +1,85 @@
-//! The network over attributes and trailing-window aggregates of one snapshot.
+//! The network over attributes and trailing-window aggregates of one snapshot: members that share
+//! all layers and differ by a scale in front of them and a head behind them (TabM-mini, Gorishniy
+//! et al. 2024, arXiv:2410.24210).
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::Architecture;
-use super::blocks::{Draws, Trunk, dense};
+use super::blocks::{Draws, dense};
+use super::inputs::Inputs;
+use super::ops::join::dropout;
 use super::ops::linear::Activation;
+use super::ops::members::{heads, spread};
 use crate::tensors::Batch;
 
 #[derive(Module, Debug)]
 pub struct MlpNet {
-    trunk: Trunk,
-    head: Linear,
+    inputs: Inputs,
+    layers: Vec<Linear>,
+    scale: MemberScale,
+    head: MemberHeads,
+    /// Whether the members part before the first layer, or behind it.
+    early: bool,
+    dropout: f64,
+}
+
+/// What each member multiplies its inputs with.
+#[derive(Module, Debug)]
+struct MemberScale {
+    /// `[k, W]`.
+    weight: Param<Tensor<2>>,
+}
+
+/// A linear layer of each member's own.
+#[derive(Module, Debug)]
+struct MemberHeads {
+    /// `[k K, W]`.
+    weight: Param<Tensor<2>>,
+    /// `[k K]`.
+    bias: Param<Tensor<1>>,
 }
 
 impl MlpNet {
     pub fn new(architecture: &Architecture, device: &Device) -> Self {
+        let shape = &architecture.mlp;
+        let inputs = Inputs::width(architecture);
+        let from = |layer: usize| if layer == 0 { inputs } else { shape.width };
+        let parted = if shape.early { inputs } else { shape.width };
+        let outputs = shape.members * architecture.hazards;
+        let matrix = |shape: [usize; 2]| Param::from_tensor(Tensor::zeros(shape, device));
         MlpNet {
-            trunk: Trunk::new(architecture, device),
-            head: LinearConfig::new(architecture.mlp.width, architecture.hazards).init(device),
+            inputs: Inputs::new(architecture, device),
+            layers: (0..shape.blocks)
+                .map(|layer| LinearConfig::new(from(layer), shape.width).init(device))
+                .collect(),
+            scale: MemberScale { weight: matrix([shape.members, parted]) },
+            head: MemberHeads {
+                weight: matrix([outputs, shape.width]),
+                bias: Param::from_tensor(Tensor::zeros([outputs], device)),
+            },
+            early: shape.early,
+            dropout: shape.dropout,
         }
     }
 
-    /// Log-odds `[B, 1, K]`.
+    /// Log-odds `[B, 1, k K]`: output m K + j is member m's of month j.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
-        let hidden = self.trunk.forward(
-            batch.numbers.clone(),
-            batch.codes.clone(),
-            &mut Draws::new(batch.noise),
-        );
-        dense(&self.head, hidden, Activation::None).unsqueeze_dim(1)
+        let mut draws = Draws::new(batch.noise);
+        let mut x = self.inputs.forward(batch.numbers.clone(), batch.codes.clone());
+        let scale = &self.scale.weight;
+        if self.early {
+            x = spread(x, scale.val());
+        }
+        for (at, layer) in self.layers.iter().enumerate() {
+            x = dense(layer, x, Activation::Relu);
+            if at == 0 && !self.early {
+                x = spread(x, scale.val());
+            }
+            x = dropout(x, draws.next(self.dropout));
+        }
+        let head = &self.head;
+        heads(x, head.weight.val(), head.bias.val(), scale.dims()[0]).unsqueeze_dim(1)
     }
 }

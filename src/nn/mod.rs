@@ -2,11 +2,13 @@
 //!
 //! All of them map a [`Batch`](crate::tensors::Batch) to log-odds `[B, T, K]`: at each of the T
 //! months of each of the B customers (T = 1 for the MLP, whose rows are snapshots), of churn in the
-//! window (K = 1) or of the hazards of the K months of the horizon.
+//! window (K = 1) or of the hazards of the K months of the horizon. The MLP gives those of each of
+//! its members, `[B, T, members K]`, the first member's first.
 
 mod blocks;
 mod gru;
 mod init;
+mod inputs;
 mod mlp;
 pub mod ops;
 pub mod params;
@@ -15,7 +17,8 @@ mod plain;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{GruSpec, MlpSpec, ModelKind, Models};
+use crate::config::effort::{self, Size};
+use crate::config::{GruSpec, MlpShape, ModelKind, Models};
 use crate::features::FittedFeatures;
 use crate::seeds::Seeds;
 use crate::tensors::Batch;
@@ -28,10 +31,13 @@ pub use plain::PlainMlp;
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Architecture {
     pub kind: ModelKind,
-    pub mlp: MlpSpec,
+    pub mlp: MlpShape,
     pub gru: GruSpec,
     /// Numbers per customer (hybrid) or snapshot (mlp).
     pub numbers: usize,
+    /// Borders of each number's bins, rising; empty for a number that is taken as it is.
+    #[serde(default)]
+    pub borders: Vec<Vec<f32>>,
     /// Codes of each category.
     pub categories: Vec<usize>,
     /// Numbers per month.
@@ -47,27 +53,58 @@ fn one() -> usize {
 }
 
 impl Architecture {
+    /// `examples`: of the train part, from which the sizes left to `auto` follow.
     pub fn new(
         kind: ModelKind,
         models: &Models,
         features: &FittedFeatures,
-        hazards: usize,
+        (hazards, examples): (usize, usize),
     ) -> Self {
-        let numbers = match kind {
+        let (numbers, mut borders) = match kind {
             ModelKind::Mlp => {
-                features.static_width() + features.month_width() + features.window_width()
+                let months = features.month_width() + features.window_width();
+                (features.static_width() + months, features.snapshot_borders())
             }
-            ModelKind::Static | ModelKind::Gru | ModelKind::Hybrid => features.static_width(),
+            ModelKind::Static | ModelKind::Gru | ModelKind::Hybrid => {
+                (features.static_width(), features.static_borders())
+            }
         };
+        let categories = features.category_codes();
+        let mlp = effort::shape(
+            kind,
+            models,
+            Size {
+                examples,
+                numbers: borders.iter().filter(|borders| !borders.is_empty()).count(),
+                others: borders.iter().filter(|borders| borders.is_empty()).count()
+                    + inputs::embedded_width(&categories, models.mlp.embedding_max),
+            },
+        );
+        borders.iter_mut().for_each(|borders| thin(borders, mlp.bins));
         Architecture {
             kind,
-            mlp: models.mlp.clone(),
+            mlp,
             gru: models.gru.clone(),
             numbers,
-            categories: features.category_codes(),
+            borders,
+            categories,
             months: features.month_width(),
             hazards,
         }
+    }
+
+    /// What is wrong with one that comes from elsewhere, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        let rises = |borders: &Vec<f32>| {
+            let finite = borders.iter().all(|border| border.is_finite());
+            finite && borders.len() != 1 && borders.is_sorted_by(|low, high| low < high)
+        };
+        if self.borders.len() != self.numbers || !self.borders.iter().all(rises) {
+            return Some("the borders of the bins do not rise, or are not of all numbers".into());
+        }
+        let members =
+            self.mlp.members > 0 && (!self.kind.is_sequence() || self.mlp.members == 1);
+        (!members).then(|| "the network has no members, or too many".into())
     }
 
     /// A network with random weights, the same on every device.
@@ -81,6 +118,16 @@ impl Architecture {
     }
 }
 
+/// Leaves the borders of at most `bins` bins, evenly among those that there are.
+fn thin(borders: &mut Vec<f32>, bins: usize) {
+    let have = borders.len().saturating_sub(1);
+    if bins == 0 {
+        borders.clear();
+    } else if have > bins {
+        *borders = (0..=bins).map(|border| borders[border * have / bins]).collect();
+    }
+}
+
 /// One of the three networks.
 #[derive(Module, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one value per run; boxing buys nothing")]
@@ -91,7 +138,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// Log-odds `[B, T, K]`.
+    /// Log-odds `[B, T, members K]`.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         match self {
             Network::Mlp(net) => net.forward(batch),

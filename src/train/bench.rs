@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::loss;
 use super::optimizer::AdamW;
 use crate::clock::Clock;
-use crate::config::{Fusion, GruSpec, History, MlpSpec, ModelKind, TrainSpec};
+use crate::config::{Fusion, GruSpec, History, MlpShape, ModelKind, TrainSpec};
 use crate::error::{Kind, Result};
 use crate::nn::ops::on_worker;
 use crate::nn::{Architecture, Network, PlainMlp};
 use crate::seeds::Seeds;
 use crate::tensors::{Batch, Dice, choose};
+
+/// Of a timed step; its size changes no time.
+const LEARNING_RATE: f64 = 1e-3;
 
 /// What to time.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -76,7 +79,7 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
         Shape::Gru { inputs, hidden, .. } => {
             let architecture = Architecture {
                 kind: ModelKind::Gru,
-                mlp: MlpSpec::default(),
+                mlp: MlpShape::default(),
                 gru: GruSpec {
                     hidden,
                     layers: 1,
@@ -85,6 +88,7 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
                     fusion: Fusion::Concatenate,
                 },
                 numbers: 0,
+                borders: Vec::new(),
                 categories: Vec::new(),
                 months: inputs,
                 hazards: 1,
@@ -112,7 +116,7 @@ fn time<M: Module + Send>(
     clock: &dyn Clock,
     forward: impl Fn(&M, &Batch) -> Tensor<3> + Sync,
 ) -> Result<Timing> {
-    let spec = TrainSpec { learning_rate: 1e-3, ..TrainSpec::default() };
+    let spec = TrainSpec::default();
     let mut optimizer = AdamW::default();
     let examples = batch.weights.dims().iter().product::<usize>() as f64;
     let (mut step_ms, mut losses) = (Vec::new(), Vec::new());
@@ -124,7 +128,7 @@ fn time<M: Module + Send>(
             let batch = batch.clone().tracked(dice);
             let loss = loss::batch_loss(forward(&network, &batch), &batch, examples, &spec);
             let gradients = loss.backward();
-            (optimizer.step(network, gradients, spec.learning_rate, &spec), loss)
+            (optimizer.step(network, gradients, LEARNING_RATE, &spec), loss)
         });
         let _ = chosen.device.sync();
         if step >= case.warmup {

@@ -7,7 +7,7 @@ use crate::config::model::Loss;
 use crate::nn::ops::loss::{Rule, loss_sum};
 use crate::tensors::Batch;
 
-/// Loss of a batch, `[1]`, from log-odds `[B, T, K]`: the sum over its examples divided by
+/// Loss of a batch, `[1]`, from log-odds `[B, T, members K]`: the mean over members of the sum over its examples divided by
 /// `per_batch`, the examples of an average batch. Divided by its own count, a batch of short
 /// histories would weigh its months more than one of long histories, and short histories are those
 /// of customers who left.
@@ -21,7 +21,12 @@ pub fn batch_loss(
     per_batch: f64,
     spec: &TrainSpec,
 ) -> Tensor<1> {
-    let (targets, weights) = (batch.targets.clone(), batch.weights.clone());
+    let (mut targets, mut weights) = (batch.targets.clone(), batch.weights.clone());
+    // Each member has a loss of its own: that of the mean would let them lean on each other.
+    let members = log_odds.dims()[2] / targets.dims()[2];
+    if members > 1 {
+        [targets, weights] = [targets, weights].map(|t| t.repeat_dim(2, members));
+    }
     let weights = match spec.positive_weight {
         1.0 => weights,
         positive => weights * (targets.clone() * (positive - 1.0) + 1.0),
@@ -31,7 +36,7 @@ pub fn batch_loss(
         Loss::Focal => Rule::Focal { gamma: spec.focal_gamma as f32 },
     };
     let [log_odds, targets, weights] = [log_odds, targets, weights].map(|t| t.reshape([-1]));
-    loss_sum(log_odds, targets, weights, rule) / per_batch
+    loss_sum(log_odds, targets, weights, rule) / (per_batch * members as f64)
 }
 
 /// Largest weight of leavers; where they are rarer still, single rows would make the steps.

@@ -14,10 +14,11 @@ use super::predict::Reading;
 use super::record::{EpochRecord, Progress, Step};
 use super::replicas::{self, GradientSum};
 use super::scaling::{Level, calibrated_log_loss};
+use super::schedule::Climb;
 use super::sink::Sink;
 use super::{Stop, guard, loss, predict, schedule};
 use crate::clock::Clock;
-use crate::config::{Loss, ModelKind, StopOn, TrainSpec};
+use crate::config::{Loss, Recipe, StopOn, TrainSpec};
 use crate::error::Result;
 use crate::nn::ops::on_worker;
 use crate::nn::params::{self, Parameters};
@@ -29,6 +30,8 @@ use crate::tensors::{Dice, Resident};
 pub struct Job<'a> {
     pub architecture: &'a Architecture,
     pub spec: &'a TrainSpec,
+    /// What the settings leave to `auto`, from the data's size.
+    pub recipe: &'a Recipe,
     pub train: Feed<'a>,
     pub validation: Feed<'a>,
     /// Share of the train examples that churned, in the window or in each month of the horizon
@@ -112,21 +115,16 @@ impl Job<'_> {
     }
 }
 
+fn climb(job: &Job) -> Climb {
+    Climb { peak: job.recipe.learning_rate, warmup: job.spec.warmup }
+}
+
 enum Outcome {
     Finite,
     NotFinite,
 }
 
-/// Rows of a batch: customers of sequence models, snapshots of the MLP.
-pub fn batch_rows(kind: ModelKind, spec: &TrainSpec) -> usize {
-    match kind {
-        ModelKind::Static | ModelKind::Mlp => spec.batch_snapshots,
-        ModelKind::Gru | ModelKind::Hybrid => spec.batch_customers,
-    }
-}
-
 struct Pace {
-    batch_rows: usize,
     /// Batches of an epoch.
     batches: u64,
     /// Batches of a step.
@@ -174,7 +172,7 @@ impl<'a> Trainer<'a> {
             loss_sum: 0.0,
             loss_count: 0,
             history: Vec::new(),
-            finished: job.spec.epochs_max == 0,
+            finished: job.recipe.epochs_max == 0,
             seconds: 0.0,
         };
         let since = (job.clock.elapsed(), 0.0);
@@ -228,14 +226,13 @@ impl<'a> Trainer<'a> {
     /// What one step is of the whole.
     fn pace(&self) -> Pace {
         let (spec, train) = (self.job.spec, &self.job.train);
-        let batch_rows = batch_rows(self.job.architecture.kind, spec);
-        let batches = train.batches(batch_rows) as u64;
+        let recipe = self.job.recipe;
+        let batches = train.batches(recipe.batch_rows) as u64;
         // An epoch of fewer batches is one step.
         let accumulate = u64::from(spec.accumulate).clamp(1, batches.max(1));
-        let steps = batches.div_ceil(accumulate) * u64::from(spec.epochs_max);
+        let steps = batches.div_ceil(accumulate) * u64::from(recipe.epochs_max);
         let per_batch = train.snapshots() as f64 / batches as f64;
         Pace {
-            batch_rows,
             batches,
             accumulate,
             steps_max: if spec.steps_max > 0 { steps.min(spec.steps_max) } else { steps },
@@ -249,7 +246,7 @@ impl<'a> Trainer<'a> {
         let lap = Lap {
             seeds: &job.seeds,
             epoch: self.state.epoch,
-            batch_rows: pace.batch_rows,
+            batch_rows: job.recipe.batch_rows,
             skip: self.state.batch as usize,
         };
         let mut diverged = false;
@@ -318,7 +315,7 @@ impl<'a> Trainer<'a> {
         }
         self.gradients.drain_into(&self.network, &mut gradients);
         let (job, state) = (self.job, &mut self.state);
-        let rate = state.rate_scale * schedule::rate(job.spec, state.steps, pace.steps_max);
+        let rate = state.rate_scale * schedule::rate(climb(job), state.steps, pace.steps_max);
         self.network = self.optimizer.step(self.network.clone(), gradients, rate, job.spec);
         self.copies = replicas::copies(&self.network, &job.devices[1..]);
         self.pending.1 += 1;
@@ -419,7 +416,7 @@ impl<'a> Trainer<'a> {
             train_loss: state.loss_sum / state.loss_count.max(1) as f64,
             validation_log_loss: validation,
             calibrated_log_loss: calibrated,
-            learning_rate: state.rate_scale * schedule::rate(job.spec, steps, pace.steps_max),
+            learning_rate: state.rate_scale * schedule::rate(climb(job), steps, pace.steps_max),
         };
         if record.decisive() < state.best_loss {
             state.best_loss = record.decisive();
@@ -427,7 +424,7 @@ impl<'a> Trainer<'a> {
             self.best = parameters;
         }
         let waited = record.epoch - state.best_epoch;
-        state.finished = record.epoch >= u64::from(job.spec.epochs_max)
+        state.finished = record.epoch >= u64::from(job.recipe.epochs_max)
             || waited >= u64::from(job.spec.patience)
             || steps >= pace.steps_max;
         state.epoch += 1;
@@ -441,7 +438,7 @@ impl<'a> Trainer<'a> {
             sink.scalar("epoch/calibrated_log_loss", steps, calibrated);
         }
         sink.scalar("epoch/learning_rate", steps, record.learning_rate);
-        progress.epoch(&record, job.spec.epochs_max);
+        progress.epoch(&record, job.recipe.epochs_max);
         state.history.push(record);
         Ok(())
     }

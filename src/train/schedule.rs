@@ -1,20 +1,26 @@
 //! The learning rate over a training: linear warm-up, then a cosine down to a twentieth.
 
-use crate::config::TrainSpec;
-
 /// Share of the peak rate at the end; training on at zero would be wasted steps.
 const FLOOR: f64 = 0.05;
 
+/// A peak, and the share of all steps in which the rate climbs to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Climb {
+    pub peak: f64,
+    pub warmup: f64,
+}
+
 /// Rate at a step, of `steps` in all.
-pub fn rate(spec: &TrainSpec, step: u64, steps: u64) -> f64 {
-    let warmup = (spec.warmup * steps as f64).max(1.0);
+pub fn rate(climb: Climb, step: u64, steps: u64) -> f64 {
+    let Climb { peak, warmup } = climb;
+    let warmup = (warmup * steps as f64).max(1.0);
     let step = step as f64;
     if step < warmup {
-        return spec.learning_rate * (step + 1.0) / warmup.max(1.0);
+        return peak * (step + 1.0) / warmup.max(1.0);
     }
     let progress = ((step - warmup) / (steps as f64 - warmup).max(1.0)).min(1.0);
     let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-    spec.learning_rate * (FLOOR + (1.0 - FLOOR) * cosine)
+    peak * (FLOOR + (1.0 - FLOOR) * cosine)
 }
 
 #[cfg(test)]
@@ -23,11 +29,11 @@ mod tests {
 
     #[test]
     fn climbs_then_falls() {
-        let spec = TrainSpec { learning_rate: 1.0, warmup: 0.1, ..TrainSpec::default() };
+        let climb = Climb { peak: 1.0, warmup: 0.1 };
         for (step, expected) in
             [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.525), (100, 0.05), (500, 0.05)]
         {
-            let got = rate(&spec, step, 100);
+            let got = rate(climb, step, 100);
             assert!((got - expected).abs() < 1e-9, "step {step}: {got}, expected {expected}");
         }
     }

@@ -1,10 +1,15 @@
 //! Features, networks, training, evaluation.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::ops::Bound::{Excluded, Included};
+use std::ops::RangeBounds;
 
 use super::Faults;
-use crate::config::{Config, EvalSpec, FeatureSpec, ModelKind, SourceKind, SourceSpec, TrainSpec};
+use crate::config::effort::BINS_MAX;
+use crate::config::{
+    Auto, Config, EvalSpec, FeatureSpec, ModelKind, SourceKind, SourceSpec, TrainSpec,
+};
 
 /// Ten years: more than any history that still says something about next month.
 pub const MONTHS_MAX: u32 = 120;
@@ -12,6 +17,10 @@ pub const MONTHS_MAX: u32 = 120;
 const WIDTH_MAX: usize = 16_384;
 /// Residual blocks; deeper networks over tables only overfit.
 const BLOCKS_MAX: usize = 64;
+/// Four times what TabM gains from.
+const MEMBERS_MAX: usize = 128;
+/// A number's embedding; TabM tunes it up to 32.
+const PIECE_WIDTH_MAX: usize = 128;
 const EPOCHS_MAX: u32 = 100_000;
 /// A million rows of 1,000 features are 4 GB.
 const BATCH_MAX: usize = 1 << 20;
@@ -66,10 +75,13 @@ pub fn models(config: &Config, faults: &mut Faults) {
         let message = format!("no model `{}` is trained", models.champion);
         faults.add("models.champion", message).hint = Some(format!("one of {}", names.join(", ")));
     }
-    faults.within("models.mlp.width", models.mlp.width, 1..=WIDTH_MAX);
-    faults.within("models.mlp.blocks", models.mlp.blocks, 1..=BLOCKS_MAX);
-    faults.within("models.mlp.dropout", models.mlp.dropout, 0.0..1.0);
+    given(faults, "models.mlp.width", models.mlp.width, 1..=WIDTH_MAX);
+    given(faults, "models.mlp.blocks", models.mlp.blocks, 1..=BLOCKS_MAX);
+    given(faults, "models.mlp.dropout", models.mlp.dropout, 0.0..1.0);
     faults.within("models.mlp.embedding_max", models.mlp.embedding_max, 1..=WIDTH_MAX);
+    given(faults, "models.mlp.members", models.mlp.members, 1..=MEMBERS_MAX);
+    given(faults, "models.mlp.bins", models.mlp.bins, 0..=BINS_MAX);
+    given(faults, "models.mlp.piece_width", models.mlp.piece_width, 1..=PIECE_WIDTH_MAX);
     faults.within("models.gru.hidden", models.gru.hidden, 1..=WIDTH_MAX);
     faults.within("models.gru.layers", models.gru.layers, 1..=2);
     faults.within("models.gru.dropout", models.gru.dropout, 0.0..1.0);
@@ -77,12 +89,12 @@ pub fn models(config: &Config, faults: &mut Faults) {
 
 pub fn train(train: &TrainSpec, faults: &mut Faults) {
     devices(&train.device.names(), faults);
-    faults.within("train.epochs_max", train.epochs_max, 1..=EPOCHS_MAX);
+    given(faults, "train.epochs_max", train.epochs_max, 1..=EPOCHS_MAX);
     faults.within("train.memory_gb", train.memory_gb, 0.0..f64::INFINITY);
-    faults.within("train.batch_snapshots", train.batch_snapshots, 1..=BATCH_MAX);
+    given(faults, "train.batch_snapshots", train.batch_snapshots, 1..=BATCH_MAX);
     faults.within("train.batch_customers", train.batch_customers, 1..=BATCH_MAX);
     faults.within("train.accumulate", train.accumulate, 1..=ACCUMULATE_MAX);
-    faults.within("train.learning_rate", train.learning_rate, (Excluded(0.0), Included(1.0)));
+    given(faults, "train.learning_rate", train.learning_rate, (Excluded(0.0), Included(1.0)));
     faults.within("train.weight_decay", train.weight_decay, 0.0..f64::INFINITY);
     faults.within("train.warmup", train.warmup, 0.0..1.0);
     faults.within("train.clip_norm", train.clip_norm, positive());
@@ -117,6 +129,18 @@ fn devices(names: &[&str], faults: &mut Faults) {
 pub fn eval(eval: &EvalSpec, faults: &mut Faults) {
     let inside = (Excluded(0.0), Excluded(1.0));
     faults.within("eval.contact_share", eval.contact_share, inside);
+}
+
+/// A value that is left to `auto` needs no check.
+fn given<T: PartialOrd + Display + Copy>(
+    faults: &mut Faults,
+    path: &str,
+    value: Auto<T>,
+    range: impl RangeBounds<T>,
+) {
+    if let Auto::Given(value) = value {
+        faults.within(path, value, range);
+    }
 }
 
 fn positive() -> (std::ops::Bound<f64>, std::ops::Bound<f64>) {

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rand_distr::{Distribution, Normal};
 
-use crate::config::{Fusion, GruSpec, History, MlpSpec, ModelKind};
+use crate::config::{Fusion, GruSpec, History, MlpShape, ModelKind};
 use crate::nn::{Architecture, Network};
 use crate::seeds::Seeds;
 use crate::tensors::{Batch, Dice};
@@ -24,9 +24,10 @@ fn shapes() -> Vec<Architecture> {
             for (kind, fusion) in gru.into_iter().chain(hybrids) {
                 all.push(Architecture {
                     kind,
-                    mlp: MlpSpec { width: 6, blocks: 1, ..MlpSpec::default() },
+                    mlp: MlpShape { width: 6, blocks: 1, members: 1, bins: 0, ..MlpShape::default() },
                     gru: GruSpec { hidden: 5, layers, dropout: 0.2, history, fusion },
                     numbers: 2,
+                    borders: vec![Vec::new(); 2],
                     categories: vec![3],
                     months: MEASURES,
                     hazards: HAZARDS,

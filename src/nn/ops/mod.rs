@@ -31,7 +31,9 @@ pub mod history;
 pub mod join;
 pub mod linear;
 pub mod loss;
+pub mod members;
 mod native;
+pub mod pieces;
 
 /// Runs a training step on a thread of the pool that the CPU kernels use. From any other thread,
 /// each of the step's kernels would hand its work over and sleep until it is done, which takes

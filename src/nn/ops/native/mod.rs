@@ -13,7 +13,9 @@ pub mod gru;
 pub mod history;
 pub mod linear;
 pub mod loss;
+pub mod members;
 pub mod noise;
+pub mod pieces;
 pub mod product;
 pub mod tensor;
 
