@@ -69,6 +69,7 @@ impl MlpNet {
         let mut draws = Draws::new(batch.noise);
         let mut x = self.inputs.forward(batch.numbers.clone(), batch.codes.clone());
         let scale = &self.scale.weight;
+        let members = scale.dims()[0];
         if self.early {
             x = spread(x, scale.val());
         }
@@ -77,9 +78,9 @@ impl MlpNet {
             if at == 0 && !self.early {
                 x = spread(x, scale.val());
             }
-            x = dropout(x, draws.next(self.dropout));
+            x = dropout(x, draws.next(self.dropout).map(|noise| noise.of_members(members)));
         }
         let head = &self.head;
-        heads(x, head.weight.val(), head.bias.val(), scale.dims()[0]).unsqueeze_dim(1)
+        heads(x, head.weight.val(), head.bias.val(), members).unsqueeze_dim(1)
     }
 }

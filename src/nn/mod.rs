@@ -102,8 +102,7 @@ impl Architecture {
         if self.borders.len() != self.numbers || !self.borders.iter().all(rises) {
             return Some("the borders of the bins do not rise, or are not of all numbers".into());
         }
-        let members =
-            self.mlp.members > 0 && (!self.kind.is_sequence() || self.mlp.members == 1);
+        let members = self.mlp.members > 0 && (!self.kind.is_sequence() || self.mlp.members == 1);
         (!members).then(|| "the network has no members, or too many".into())
     }
 

@@ -24,7 +24,13 @@ fn shapes() -> Vec<Architecture> {
             for (kind, fusion) in gru.into_iter().chain(hybrids) {
                 all.push(Architecture {
                     kind,
-                    mlp: MlpShape { width: 6, blocks: 1, members: 1, bins: 0, ..MlpShape::default() },
+                    mlp: MlpShape {
+                        width: 6,
+                        blocks: 1,
+                        members: 1,
+                        bins: 0,
+                        ..MlpShape::default()
+                    },
                     gru: GruSpec { hidden: 5, layers, dropout: 0.2, history, fusion },
                     numbers: 2,
                     borders: vec![Vec::new(); 2],

@@ -20,6 +20,11 @@ pub struct Noise {
 }
 
 impl Noise {
+    /// For a tensor with so many rows in place of each row of the batch.
+    pub fn of_members(self, members: usize) -> Noise {
+        Noise { first_row: self.first_row * members, ..self }
+    }
+
     /// What kept numbers are multiplied with, so that the mean stays.
     pub fn scale(&self) -> f32 {
         1.0 / (1.0 - self.share)
