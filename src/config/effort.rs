@@ -139,8 +139,8 @@ pub fn shape(kind: ModelKind, models: &Models, size: Size) -> MlpShape {
 pub fn recipe(kind: ModelKind, effort: Effort, train: &TrainSpec, examples: usize) -> Recipe {
     let epochs_max = train.epochs_max.or(effort.epochs_max());
     let batch_snapshots = match examples {
-        ..=20_000 => 256,
-        ..=500_000 => 512,
+        0..=20_000 => 256,
+        20_001..=500_000 => 512,
         _ => 1024,
     };
     match kind {

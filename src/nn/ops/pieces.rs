@@ -7,11 +7,6 @@
 //!
 //! which lets a layer behind it find a sharp threshold in one number at once.
 
-#![expect(
-    clippy::too_many_arguments,
-    reason = "a backend operation takes each of its tensors by itself"
-)]
-
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
