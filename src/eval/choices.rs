@@ -157,14 +157,14 @@ mod tests {
         expect![[r#"
 
             ablation, test
-            part      model   log loss  over both   AUROC      AP  validation
-            static    static    0.6334    +0.4691  0.7500  0.8333           -
-            sequence  gru       0.3618    +0.1975  1.0000  1.0000           -
+            part       model  log loss  over both   AUROC      AP  validation
+            static    static    0.6283    +0.4641  0.7500  0.8333           -
+            sequence     gru    0.3618    +0.1976  1.0000  1.0000           -
             both      hybrid    0.1643    +0.0000  1.0000  1.0000           -
 
             losses
             loss  network  validation log loss  chosen by folds
-            bce   mlp                  0.30000                1
+            bce       mlp              0.30000                1
         "#]]
         .assert_eq(&metrics.choices());
         assert!(Ablation::of(&run(&all[..2])).is_empty());

@@ -124,7 +124,7 @@ fn what_is_written_is_refused_with_its_line() {
         &with("patience = 4", "zzz = 4"),
         &[],
         expect![
-            "Config a.toml:23: unknown key `zzz` in [train]; known are average, batch_customers, batch_snapshots, checkpoint_steps, clip_norm, device, epochs_max, focal_gamma, learning_rate, log_steps, loss, memory_gb, patience, positive_weight, steps_max, warmup, weight_decay"
+            "Config a.toml:23: unknown key `zzz` in [train]; known are accumulate, average, batch_customers, batch_snapshots, checkpoint_steps, clip_norm, device, epochs_max, focal_gamma, learning_rate, log_steps, loss, memory_gb, patience, positive_weight, steps_max, stop_on, warmup, weight_decay"
         ],
     );
     refused(

@@ -376,8 +376,8 @@ fn ranges() {
     check_section(
         "[models]\nuse = []",
         expect![[r#"
-        `models.use`: must name at least one of mlp, gru, hybrid
-    "#]],
+            `models.use`: must name at least one of static, mlp, gru, hybrid
+        "#]],
     );
     check_section(
         "[models]\nuse = [\"mlp\", \"mlp\"]",
