@@ -106,16 +106,11 @@ impl LinearKernel for Flex {
         with_x: bool,
     ) -> (Option<Flexible>, Flexible, Flexible) {
         let Saved { x, weight, y, activation } = saved;
-        let [x, weight, gradient] = [x, weight, gradient].map(|tensor| tensor.to_contiguous());
+        // The gradient is overwritten, unless somebody else holds it: then this copies.
+        let [x, weight, mut gradient] = [x, weight, gradient].map(|tensor| tensor.to_contiguous());
         let shape = shape(&x, &weight);
-        let up = Upstream {
-            x: numbers(&x),
-            weight: numbers(&weight),
-            y: numbers(&y),
-            gradient: numbers(&gradient),
-            activation,
-        };
-        let found = native::backward(shape, &up, with_x);
+        let up = Upstream { x: numbers(&x), weight: numbers(&weight), y: numbers(&y), activation };
+        let found = native::backward(shape, &up, gradient.storage_mut(), with_x);
         let Shape { rows, inputs, outputs } = shape;
         (
             found.x.map(|d| tensor(d, [rows, inputs])),
