@@ -3,10 +3,13 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::buffer::{LINE, Pooled};
+use super::super::buffer::Pooled;
 
 /// Numbers below which one thread packs: it takes less time than to wake another.
 const ALONE_MAX: usize = 1 << 15;
+
+/// Side of a square that is turned in registers.
+const SIDE: usize = 8;
 
 /// How a matrix lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,45 +65,79 @@ impl WithSimd for Pack<'_> {
     fn with_simd<S: Simd>(self, _: S) -> Pooled {
         let (last, vectors) = panels::<S>(self.columns).last().expect("a column");
         let mut all = Pooled::dirty(self.rows * (last + vectors * S::F32_LANES));
-        // All panels but the last are equally wide, so that chunks of that width are panels.
+        // All panels but the last are equally wide, so that chunks of that width are panels. A
+        // thread packs as many together as it can, so that it reads its lines in one go.
+        let alone = all.len() <= ALONE_MAX;
         let width = widest::<S>() * S::F32_LANES;
-        let panel =
-            |(at, out): (usize, &mut [f32])| self.panel(at * width, out.len() / self.rows, out);
-        if all.len() <= ALONE_MAX {
-            all.chunks_mut(self.rows * width).enumerate().for_each(panel);
+        let threads = if alone { 1 } else { rayon::current_num_threads() };
+        let together = self.columns.div_ceil(threads).next_multiple_of(width);
+        let group = |(at, out): (usize, &mut [f32])| self.group(at * together, width, out);
+        if alone {
+            all.chunks_mut(self.rows * together).enumerate().for_each(group);
         } else {
-            all.par_chunks_mut(self.rows * width).enumerate().for_each(panel);
+            all.par_chunks_mut(self.rows * together).enumerate().for_each(group);
         }
         all
     }
 }
 
 impl Pack<'_> {
-    /// The columns from `first` on.
+    /// Some panels, from the column `first` on; the last one may be narrower than `width`.
     #[inline(always)]
-    fn panel(&self, first: usize, width: usize, out: &mut [f32]) {
-        /// Rows of a column-major matrix that are turned at a time: a line of each column.
-        const TURNED_ROWS: usize = LINE;
+    fn group(&self, first: usize, width: usize, out: &mut [f32]) {
         let Pack { rows, columns, matrix, order } = *self;
-        let count = width.min(columns - first);
-        if count < width {
-            out.fill(0.0);
-        }
         match order {
             Order::RowMajor => {
-                for (row, out) in out.chunks_exact_mut(width).enumerate() {
-                    out[..count].copy_from_slice(&matrix[row * columns + first..][..count]);
+                for (row, line) in matrix.chunks_exact(columns).enumerate() {
+                    let numbers = line[first..].chunks(width);
+                    for (panel, numbers) in out.chunks_mut(rows * width).zip(numbers) {
+                        let width = panel.len() / rows;
+                        let panel = &mut panel[row * width..][..width];
+                        // In arrays, since a call for each line would take longer.
+                        let (whole, rest) = numbers.as_chunks::<SIDE>();
+                        let (out, _) = panel.as_chunks_mut::<SIDE>();
+                        out.iter_mut().zip(whole).for_each(|(out, x)| *out = *x);
+                        panel[numbers.len() - rest.len()..numbers.len()].copy_from_slice(rest);
+                        panel[numbers.len()..].fill(0.0);
+                    }
                 }
             }
             Order::ColumnMajor => {
-                for (from, out) in out.chunks_mut(TURNED_ROWS * width).enumerate() {
-                    for column in 0..count {
-                        let lines = &matrix[(first + column) * rows + from * TURNED_ROWS..];
-                        for (out, x) in out.chunks_exact_mut(width).zip(lines) {
-                            out[column] = *x;
-                        }
+                for (at, panel) in out.chunks_mut(rows * width).enumerate() {
+                    let first = first + at * width;
+                    let width = panel.len() / rows;
+                    let count = width.min(columns - first);
+                    if count < width {
+                        panel.fill(0.0);
                     }
+                    turn(&matrix[first * rows..][..count * rows], rows, panel, width);
                 }
+            }
+        }
+    }
+}
+
+/// Columns of a length, one after the other, become the first numbers of lines.
+#[inline(always)]
+fn turn(columns: &[f32], length: usize, lines: &mut [f32], width: usize) {
+    let whole = length - length % SIDE;
+    for (at, square) in columns.chunks(SIDE * length).enumerate() {
+        let at = at * SIDE;
+        let count = square.len() / length;
+        let turned = if count == SIDE { whole } else { 0 };
+        for from in (0..turned).step_by(SIDE) {
+            let square: [[f32; SIDE]; SIDE] = std::array::from_fn(|column| {
+                *square[column * length + from..].first_chunk().expect("whole squares")
+            });
+            for (row, line) in lines[from * width..].chunks_exact_mut(width).take(SIDE).enumerate()
+            {
+                let line = line[at..].first_chunk_mut().expect("whole squares");
+                *line = std::array::from_fn::<f32, SIDE, _>(|column| square[column][row]);
+            }
+        }
+        for (row, line) in lines.chunks_exact_mut(width).enumerate().skip(turned) {
+            for column in 0..count {
+                line[at + column] = square[column * length + row];
             }
         }
     }

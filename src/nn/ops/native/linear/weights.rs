@@ -5,15 +5,15 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::super::buffer::{LINE, Pooled};
-use super::super::product::columns_times;
+use super::super::product::vector;
 use super::pack::{panels, widest};
 use super::tile::{load, store};
 use super::{DEPTH, Shape, TILE_ROWS};
 
 /// Some rows of the weight's gradient, summed over all rows of the batch in their order.
 ///
-/// A piece of the batch at a time is cut from x in strips as high as a tile, which the second
-/// cache level holds, and from d_z in panels, which the first holds for all strips.
+/// A piece of the batch at a time is cut, row by row, from x in strips as high as a tile, and from
+/// d_z in panels as wide as one. The first cache level holds a panel while it meets all strips.
 pub(super) struct WeightGradient<'a> {
     pub shape: Shape,
     /// `[M, K]`.
@@ -40,17 +40,20 @@ impl WithSimd for WeightGradient<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let mut strips = Pooled::dirty(STRIP * self.inputs.len().div_ceil(TILE_ROWS));
-        let mut panel = Pooled::dirty(DEPTH * widest::<S>() * S::F32_LANES);
+        let widest = widest::<S>() * S::F32_LANES;
+        let mut cut = Pooled::dirty(DEPTH * self.shape.outputs.next_multiple_of(widest));
         for from in (0..self.shape.rows).step_by(DEPTH) {
             let rows = from..(from + DEPTH).min(self.shape.rows);
             self.cut(rows.clone(), &mut strips);
+            self.cut_gradient::<S>(simd, rows.clone(), &mut cut);
             for (first, vectors) in panels::<S>(self.shape.outputs) {
-                let panel = &mut panel[..rows.len() * vectors * S::F32_LANES];
+                let width = vectors * S::F32_LANES;
+                let panel = S::as_simd_f32s(&cut[first * rows.len()..][..rows.len() * width]).0;
                 let at = (from, first);
                 match vectors {
-                    4 => self.panel::<S, 4>(simd, at, &strips, panel),
-                    2 => self.panel::<S, 2>(simd, at, &strips, panel),
-                    _ => self.panel::<S, 1>(simd, at, &strips, panel),
+                    4 => self.panel::<S, 4>(simd, at, &strips, panel.as_chunks().0),
+                    2 => self.panel::<S, 2>(simd, at, &strips, panel.as_chunks().0),
+                    _ => self.panel::<S, 1>(simd, at, &strips, panel.as_chunks().0),
                 }
             }
         }
@@ -77,6 +80,34 @@ impl WeightGradient<'_> {
         }
     }
 
+    /// Panels of the gradient, one after the other, masked if that is still to be done, filled up
+    /// with zeros.
+    #[inline(always)]
+    fn cut_gradient<S: Simd>(&self, simd: S, rows: Range<usize>, cut: &mut [f32]) {
+        let outputs = self.shape.outputs;
+        let zero = simd.splat_f32s(0.0);
+        for (row, at) in rows.clone().enumerate() {
+            let gradient = &self.gradient[at * outputs..][..outputs];
+            let masked_by = self.masked_by.map(|y| &y[at * outputs..][..outputs]);
+            for (first, vectors) in panels::<S>(outputs) {
+                let width = vectors * S::F32_LANES;
+                let out = &mut cut[first * rows.len() + row * width..][..width];
+                for (v, out) in S::as_mut_simd_f32s(out).0.iter_mut().enumerate() {
+                    let from = first + v * S::F32_LANES;
+                    let read = |all: &[f32]| match all.get(from..from + S::F32_LANES) {
+                        Some(whole) => vector::<S>(whole, 0),
+                        None => simd.partial_load_f32s(all.get(from..).unwrap_or_default()),
+                    };
+                    let g = read(gradient);
+                    *out = match masked_by {
+                        Some(y) => simd.select_f32s(simd.less_than_f32s(zero, read(y)), g, zero),
+                        None => g,
+                    };
+                }
+            }
+        }
+    }
+
     /// Adds up a panel of the gradient, from row `from` and column `first` on.
     #[inline(always)]
     fn panel<S: Simd, const V: usize>(
@@ -84,15 +115,12 @@ impl WeightGradient<'_> {
         simd: S,
         (from, first): (usize, usize),
         strips: &[f32],
-        panel: &mut [f32],
+        panel: &[[S::f32s; V]],
     ) {
         let outputs = self.shape.outputs;
-        let width = V * S::F32_LANES;
-        let rows = panel.len() / width;
-        self.fill(panel, width, (from, first));
         if let Some(bias) = self.d_bias.as_deref_mut() {
             let mut sums = [simd.splat_f32s(0.0); V];
-            for row in S::as_simd_f32s(panel).0.as_chunks::<V>().0 {
+            for row in panel {
                 for v in 0..V {
                     sums[v] = simd.add_f32s(sums[v], row[v]);
                 }
@@ -107,34 +135,19 @@ impl WeightGradient<'_> {
         let tiles = self.d_weight.chunks_mut(TILE_ROWS * outputs);
         for (strip, out) in strips.chunks_exact(STRIP).zip(tiles) {
             let there = out.len() / outputs;
-            let start = match from {
+            let mut acc = match from {
                 0 => [[simd.splat_f32s(0.0); V]; TILE_ROWS],
                 _ => load::<S, V>(simd, (&*out, outputs, there), first),
             };
-            let a = (&strip[..rows * TILE_ROWS], TILE_ROWS, 0);
-            let acc = columns_times(simd, start, a, (&*panel, width, 0));
-            store::<S, V>(simd, acc, (out, outputs, there), first);
-        }
-    }
-
-    /// The panel of the gradient, masked if that is still to be done, filled up with zeros.
-    #[inline(always)]
-    fn fill(&self, panel: &mut [f32], width: usize, (from, first): (usize, usize)) {
-        let outputs = self.shape.outputs;
-        let count = width.min(outputs - first);
-        for (row, out) in panel.chunks_exact_mut(width).enumerate() {
-            let at = (from + row) * outputs + first;
-            let (there, filling) = out.split_at_mut(count);
-            match self.masked_by {
-                None => there.copy_from_slice(&self.gradient[at..at + count]),
-                Some(y) => {
-                    let (gradient, y) = (&self.gradient[at..at + count], &y[at..at + count]);
-                    for ((out, g), y) in there.iter_mut().zip(gradient).zip(y) {
-                        *out = if *y > 0.0 { *g } else { 0.0 };
+            for (x, d_z) in strip.as_chunks::<TILE_ROWS>().0.iter().zip(panel) {
+                for r in 0..TILE_ROWS {
+                    let x = simd.splat_f32s(x[r]);
+                    for v in 0..V {
+                        acc[r][v] = simd.mul_add_e_f32s(x, d_z[v], acc[r][v]);
                     }
                 }
             }
-            filling.fill(0.0);
+            store::<S, V>(simd, acc, (out, outputs, there), first);
         }
     }
 }
