@@ -133,7 +133,8 @@ fn time<M: Module + Send>(
     clock: &dyn Clock,
     forward: impl Fn(&M, &Batch) -> Tensor<3> + Sync,
 ) -> Result<Timing> {
-    let spec = TrainSpec { learning_rate: 1e-3, ..TrainSpec::default() };
+    // No average of the weights, which is no part of AdamW.
+    let spec = TrainSpec { learning_rate: 1e-3, average: 0.0, ..TrainSpec::default() };
     let mut optimizer = AdamW::default();
     let examples = batch.weights.dims().iter().product::<usize>() as f64;
     let (mut step_ms, mut losses) = (Vec::new(), Vec::new());
