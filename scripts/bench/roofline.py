@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """How near training steps come to what the machine's products can reach.
 
-    python3 scripts/bench/roofline.py [--churn target/release/churn] [--threads 2] [--repeat 3] [--json FILE]
+    python3 scripts/bench/roofline.py [--churn target/release/churn] [--threads 2] [--cpu-time] [--repeat 3]
+        [--json FILE]
 
 For each shape, one child of `churn bench` times the training step (forward, loss, backward, AdamW) and, in turn
 with it, every product that the step consists of by the `gemm` crate alone: y = x W, d_x = d_y W^T and
 d_W = x^T d_y of each layer, the GRU's recurrent products month by month. Both figures are GFLOP/s of the same
 multiplications and additions: the step's has all of its time below, gemm's only that of the products. For the
-MLP's layers it also times our dense layer, which adds the bias, applies relu and masks the gradient.
+MLP's layers it also times our dense layer, which adds the bias, applies relu and masks the gradient. On a busy
+machine, --cpu-time takes one thread and its processor time.
 
 The last lines are the medians over the shapes, `mlp median share of gemm 0.83 range 0.7-0.9`.
 """
@@ -30,9 +32,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--churn", default="target/release/churn")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu-time", action="store_true", help="one thread, processor time")
     parser.add_argument("--repeat", type=int, default=3, help="turns of each shape; figures are medians")
     parser.add_argument("--json", type=Path, help="file for all figures")
     args = parser.parse_args()
+    if args.cpu_time:
+        args.threads = 1
 
     print(f"{cpu()}, {args.threads} threads, {version(args.churn)}\n")
     print("| shape | GFLOP | step ms | step GFLOP/s | products by gemm ms | gemm GFLOP/s | share of gemm |")
@@ -40,7 +45,7 @@ def main():
     rows, layers = [], {}
     with Ours(args.churn, args.threads) as ours:
         for shape in SHAPES:
-            found = roof(ours, shape, args.repeat, layers)
+            found = roof(ours, shape, args, layers)
             rows.append(found)
             print(f"| {name(shape)} | {found['gflop']:.3f} | {found['step_ms']:.2f} | {found['step_gflops']:.0f} | "
                   f"{found['gemm_ms']:.2f} | {found['gemm_gflops']:.0f} | {found['share']:.2f} |", flush=True)
@@ -58,14 +63,15 @@ def main():
         print(f"{model} median share of gemm {median(shares):.2f} range {min(shares):.2f}-{max(shares):.2f}")
 
 
-def roof(ours, shape, repeat, layers):
+def roof(ours, shape, args, layers):
     """The step and the products it consists of, timed in turn."""
     step_ms, gemm_ms = [], []
-    for _ in range(repeat):
-        step_ms.append(timed(ours, shape)["step_ms"])
+    for _ in range(args.repeat):
+        step_ms.append(timed(ours, {**shape, "cpu_time": args.cpu_time})["step_ms"])
         total = 0.0
         for (rows, inputs, outputs), times, which in products(shape):
-            ms = timed(ours, {"model": "product", "rows": rows, "inputs": inputs, "outputs": outputs})
+            ms = timed(ours, {"model": "product", "rows": rows, "inputs": inputs, "outputs": outputs,
+                              "cpu_time": args.cpu_time})
             total += times * sum(ms[product] for product in which)
             if shape["model"] == "mlp" and outputs > 1:
                 of_layer = layers.setdefault((rows, inputs, outputs), {})

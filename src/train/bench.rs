@@ -32,6 +32,15 @@ pub struct Case {
     pub seed: u64,
     #[serde(default = "cpu")]
     pub device: String,
+    /// Processor time of all threads in place of the time that passes, for busy machines.
+    #[serde(default)]
+    pub cpu_time: bool,
+}
+
+impl Case {
+    fn now(&self, clock: &dyn Clock) -> Duration {
+        if self.cpu_time { clock.busy() } else { clock.elapsed() }
+    }
 }
 
 fn cpu() -> String {
@@ -140,7 +149,7 @@ fn time<M: Module + Send>(
     let (mut step_ms, mut losses) = (Vec::new(), Vec::new());
     let mut busy = Duration::ZERO;
     for step in 0..case.warmup + case.steps {
-        let (start, busy_before) = (clock.elapsed(), clock.busy());
+        let (start, busy_before) = (case.now(clock), clock.busy());
         let loss;
         (network, loss) = on_worker(|| {
             let batch = batch.clone().tracked(case.seed);
@@ -150,7 +159,7 @@ fn time<M: Module + Send>(
         });
         let _ = chosen.device.sync();
         if step >= case.warmup {
-            step_ms.push((clock.elapsed() - start).as_secs_f64() * 1e3);
+            step_ms.push((case.now(clock) - start).as_secs_f64() * 1e3);
             busy += clock.busy() - busy_before;
         }
         losses.push(loss.inner());
@@ -208,7 +217,7 @@ mod tests {
     fn steps_learn_and_are_timed() {
         for model in [
             r#""model":"mlp","rows":40,"inputs":8,"width":16,"layers":2"#,
-            r#""model":"gru","rows":40,"months":3,"inputs":8,"hidden":16"#,
+            r#""model":"gru","rows":40,"months":3,"inputs":8,"hidden":16,"cpu_time":true"#,
         ] {
             let answer = answer(&format!("{{{model},\"steps\":30,\"warmup\":2}}"));
             assert_eq!(times(&answer, "step_ms"), 30);

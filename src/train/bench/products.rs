@@ -45,10 +45,10 @@ pub fn run(shape: Shape, case: &Case, clock: &dyn Clock) -> Result<Timing> {
     let mut timing = Timing::default();
     for step in 0..case.warmup + case.steps {
         let of = |step_ms: &mut Vec<f64>, work: &mut (dyn FnMut() + Send)| {
-            let start = clock.elapsed();
+            let start = case.now(clock);
             on_worker(&mut *work);
             if step >= case.warmup {
-                step_ms.push((clock.elapsed() - start).as_secs_f64() * 1e3);
+                step_ms.push((case.now(clock) - start).as_secs_f64() * 1e3);
             }
         };
         let (of_x, of_w) = (Matrix::new(&x, rows), Matrix::new(&weight, inputs));
