@@ -13,6 +13,10 @@ pub trait Clock: Send + Sync {
     fn unix_seconds(&self) -> u64;
     /// Time since an arbitrary fixed point, never going back.
     fn elapsed(&self) -> Duration;
+    /// Processor time that all threads of the process have taken; 0 where it is not known.
+    fn busy(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The machine's clock.
@@ -35,6 +39,19 @@ impl Clock for SystemClock {
 
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    #[cfg(unix)]
+    fn busy(&self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        #[expect(unsafe_code, reason = "the standard library does not tell it")]
+        // SAFETY: the C library writes the one `timespec` that it is given.
+        let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        match failed {
+            0 => Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()),
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -186,6 +203,17 @@ mod tests {
             assert_eq!(parse_day(text), None, "{text}");
         }
         assert_eq!(parse_day("2017-01-01T10:00:00Z"), parse_day("2017-01-01"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn work_takes_processor_time() {
+        let clock = SystemClock::new();
+        let before = clock.busy();
+        while clock.busy() == before {
+            std::hint::black_box(civil_of_days(std::hint::black_box(1)));
+        }
+        assert!(clock.busy() > before);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """One training step of ours beside one of PyTorch: same shapes, at most the same threads, f32, on the CPU.
 
-    python3 scripts/bench/train_speed.py [--churn target/release/churn] [--threads 2] [--quick]
-        [--compile] [--devices cpu,ndarray,gpu] [--json FILE]
+    python3 scripts/bench/train_speed.py [--churn target/release/churn] [--threads 2] [--model mlp|gru]
+        [--quick] [--cpu-time] [--compile] [--devices cpu,ndarray,gpu] [--json FILE]
 
 A step is forward, mean binary cross-entropy, backward and AdamW, on a batch that lies in memory.
 Ours is `churn bench`, one child for all requests; PyTorch is torch_step.py in this process. The two
 take turns: a turn is about 0.3 s of steps, its figure their median, a ratio is PyTorch's over ours of
 the same pair of turns. For each shape PyTorch first tries one thread and all of them and keeps what is
-faster. The machine should do nothing else. All shapes take about 15 minutes. Needs PyTorch 2.4 or later.
+faster. The machine should do nothing else; where it does, --cpu-time gives both sides one thread and
+compares the processor time of their processes. All shapes take about 15 minutes. Needs PyTorch 2.4 or later.
 """
 
 import argparse
@@ -55,12 +56,17 @@ def main():
     parser.add_argument("--churn", default="target/release/churn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, help="5; 3 with --quick")
+    parser.add_argument("--model", choices=("mlp", "gru"), help="only its shapes")
     parser.add_argument("--quick", action="store_true", help="four shapes, under a minute")
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="one thread on both sides, mean processor time of a step")
     parser.add_argument("--compile", action="store_true",
                         help="PyTorch's turn is the faster of eager and compiled (half a minute a shape)")
     parser.add_argument("--devices", help="also our own backends beside each other, such as cpu,ndarray,gpu")
     parser.add_argument("--json", type=Path, help="file for all figures")
     args = parser.parse_args()
+    if args.cpu_time:
+        args.threads = 1
     # Before PyTorch and its OpenMP are loaded, which read it once.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     import torch
@@ -69,7 +75,7 @@ def main():
               "utc": datetime.now(timezone.utc).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}
     print(f"{result['cpu']}, {result['threads']} threads, PyTorch {result['torch']}, {result['churn']}, "
           f"{result['utc']}, load {result['load']:.1f} before\n")
-    if result["load"] > LOAD_MAX:
+    if result["load"] > LOAD_MAX and not args.cpu_time:
         print("The machine is busy: PyTorch's threads wait for each other and its figures are too high.\n")
     with Ours(args.churn, args.threads) as ours:
         result["shapes"] = compare(ours, args)
@@ -78,7 +84,7 @@ def main():
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     print()
-    for model in ("gru", "mlp"):
+    for model in [args.model] if args.model else ("gru", "mlp"):
         ratios = [shape["ratio"] for shape in result["shapes"] if shape["request"]["model"] == model]
         print(f"{model} median ratio {median(ratios):.2f} range {min(ratios):.1f}-{max(ratios):.1f}")
 
@@ -89,6 +95,8 @@ def compare(ours, args):
     print("|---|---|---|---|---|---|---|---|")
     shapes = []
     for shape in QUICK if args.quick else ALL:
+        if args.model not in (None, shape["model"]):
+            continue
         found = pairs(ours, shape, args)
         ratios = [torch / churn for churn, torch in zip(found["ours_ms"], found["torch_ms"])]
         found |= {"ratios": ratios, "ratio": median(ratios)}
@@ -109,7 +117,8 @@ def pairs(ours, shape, args):
     found = {"request": shape, "steps": steps, "torch_threads": threads, "ours_ms": [], "torch_ms": []}
     for _ in range(args.pairs or (3 if args.quick else 5)):
         answers = {side: turn(request(shape, steps[side])) for side, turn in sides.items()}
-        ms = {side: median(answer["step_ms"]) for side, answer in answers.items()}
+        ms = {side: answer["cpu_ms"] if args.cpu_time else median(answer["step_ms"])
+              for side, answer in answers.items()}
         found["ours_ms"].append(ms.pop("ours"))
         found["torch_ms"].append(min(ms.values()))
         found.setdefault("eager_ms", []).append(ms["torch"])

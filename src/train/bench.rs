@@ -1,5 +1,9 @@
 //! Times training steps of given shapes: forward, loss, backward and AdamW, on random data that
-//! can be learned.
+//! can be learned. And the products that such steps consist of, alone.
+
+mod products;
+
+use std::time::Duration;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -31,6 +35,15 @@ pub struct Case {
     pub seed: u64,
     #[serde(default = "cpu")]
     pub device: String,
+    /// Processor time of all threads in place of the time that passes, for busy machines.
+    #[serde(default)]
+    pub cpu_time: bool,
+}
+
+impl Case {
+    fn now(&self, clock: &dyn Clock) -> Duration {
+        if self.cpu_time { clock.busy() } else { clock.elapsed() }
+    }
 }
 
 fn cpu() -> String {
@@ -45,13 +58,25 @@ pub enum Shape {
     Gru { rows: usize, months: usize, inputs: usize, hidden: usize },
     /// Dense layers with relu, and a linear head.
     Mlp { rows: usize, inputs: usize, width: usize, layers: usize },
+    /// The three products of a dense layer, by the `gemm` crate alone and by our kernels.
+    Product { rows: usize, inputs: usize, outputs: usize },
 }
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Step(Timing),
+    Products(products::Timing),
+}
+
+/// Training steps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Timing {
     /// Milliseconds of each timed step.
     pub step_ms: Vec<f64>,
+    /// Mean processor time of the timed steps, all threads together, in milliseconds.
+    pub cpu_ms: f64,
     /// Of the first step, warm-up included, and of the last.
     pub loss_first: f64,
     pub loss_last: f64,
@@ -63,13 +88,23 @@ pub struct Timing {
 ///
 /// # Errors
 /// [`Kind::Environment`] without the device; [`Kind::Usage`] for a shape without numbers.
-pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
+pub fn run(case: &Case, clock: &dyn Clock) -> Result<Answer> {
+    match case.shape {
+        Shape::Product { rows, inputs, outputs } => {
+            let shape = crate::nn::ops::kernels::Shape { rows, inputs, outputs };
+            products::run(shape, case, clock).map(Answer::Products)
+        }
+        _ => steps(case, clock).map(Answer::Step),
+    }
+}
+
+fn steps(case: &Case, clock: &dyn Clock) -> Result<Timing> {
     let chosen = choose(case.device.parse()?)?;
     let device = chosen.device.clone().autodiff();
     let seeds = Seeds::new(case.seed);
     let (rows, months, inputs) = match case.shape {
         Shape::Gru { rows, months, inputs, .. } => (rows, months, inputs),
-        Shape::Mlp { rows, inputs, .. } => (rows, 1, inputs),
+        Shape::Mlp { rows, inputs, .. } | Shape::Product { rows, inputs, .. } => (rows, 1, inputs),
     };
     if rows * months * inputs == 0 || case.steps == 0 {
         return Err(Kind::Usage.msg("a case needs rows, months, inputs and steps above 0"));
@@ -105,6 +140,7 @@ pub fn run(case: &Case, clock: &dyn Clock) -> Result<Timing> {
             };
             time(network, &batch, case, &chosen, clock, forward)
         }
+        Shape::Product { .. } => unreachable!("these are no steps"),
     }
 }
 
@@ -116,12 +152,14 @@ fn time<M: Module + Send>(
     clock: &dyn Clock,
     forward: impl Fn(&M, &Batch) -> Tensor<3> + Sync,
 ) -> Result<Timing> {
-    let spec = TrainSpec::default();
+    // No average of the weights, which is no part of AdamW.
+    let spec = TrainSpec { average: 0.0, ..TrainSpec::default() };
     let mut optimizer = AdamW::default();
     let examples = batch.weights.dims().iter().product::<usize>() as f64;
     let (mut step_ms, mut losses) = (Vec::new(), Vec::new());
+    let mut busy = Duration::ZERO;
     for step in 0..case.warmup + case.steps {
-        let start = clock.elapsed();
+        let (start, busy_before) = (case.now(clock), clock.busy());
         let loss;
         (network, loss) = on_worker(|| {
             let dice = Dice { seed: case.seed, first_row: 0 };
@@ -132,13 +170,15 @@ fn time<M: Module + Send>(
         });
         let _ = chosen.device.sync();
         if step >= case.warmup {
-            step_ms.push((clock.elapsed() - start).as_secs_f64() * 1e3);
+            step_ms.push((case.now(clock) - start).as_secs_f64() * 1e3);
+            busy += clock.busy() - busy_before;
         }
         losses.push(loss.inner());
     }
     let value = |loss: &Tensor<1>| f64::from(loss.clone().into_scalar::<f32>());
     Ok(Timing {
         step_ms,
+        cpu_ms: busy.as_secs_f64() * 1e3 / f64::from(case.steps),
         loss_first: value(&losses[0]),
         loss_last: value(&losses[losses.len() - 1]),
         parameters: network.num_params(),
@@ -163,5 +203,60 @@ fn batch((rows, months, inputs): (usize, usize, usize), seeds: &Seeds, device: &
         months: Some(upload(values, inputs)),
         targets: upload(targets, 1),
         weights: upload(vec![1.0; rows * months], 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[track_caller]
+    fn answer(case: &str) -> serde_json::Value {
+        let case: Case = serde_json::from_str(case).expect("a case");
+        let answer = run(&case, &SystemClock::new()).expect("an answer");
+        serde_json::to_value(answer).expect("json")
+    }
+
+    fn times(answer: &serde_json::Value, name: &str) -> usize {
+        let times = answer[name].as_array().unwrap_or_else(|| panic!("no {name} in {answer}"));
+        assert!(times.iter().all(|ms| ms.as_f64().is_some_and(|ms| ms > 0.0)), "{answer}");
+        times.len()
+    }
+
+    #[test]
+    fn steps_learn_and_are_timed() {
+        for model in [
+            r#""model":"mlp","rows":40,"inputs":8,"width":16,"layers":2"#,
+            r#""model":"gru","rows":40,"months":3,"inputs":8,"hidden":16,"cpu_time":true"#,
+        ] {
+            let answer = answer(&format!("{{{model},\"steps\":30,\"warmup\":2}}"));
+            assert_eq!(times(&answer, "step_ms"), 30);
+            let [first, last] =
+                ["loss_first", "loss_last"].map(|name| answer[name].as_f64().expect("a loss"));
+            assert!(last < first, "{answer}");
+        }
+    }
+
+    #[test]
+    fn products_are_timed_one_by_one() {
+        let case = r#"{"model":"product","rows":40,"inputs":8,"outputs":16,"steps":4,"warmup":1}"#;
+        let answer = answer(case);
+        for name in ["y_ms", "d_x_ms", "d_weight_ms", "forward_ms", "backward_ms"] {
+            assert_eq!(times(&answer, name), 4, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_case_without_numbers_is_refused() {
+        for model in [
+            r#""model":"product","rows":0,"inputs":8,"outputs":16"#,
+            r#""model":"mlp","rows":0,"inputs":8,"width":16,"layers":2"#,
+        ] {
+            let case: Case =
+                serde_json::from_str(&format!("{{{model},\"steps\":1}}")).expect("a case");
+            let error = run(&case, &SystemClock::new()).expect_err("no numbers");
+            assert_eq!(error.kind, Kind::Usage);
+        }
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::config::TrainSpec;
 use crate::error::{Kind, Result};
-use crate::nn::ops::adamw::{Rule, adamw, sum_of_squares};
+use crate::nn::ops::adamw::{Rule, adamw, averaged, sum_of_squares};
 use crate::nn::params::{HostTensor, Parameters};
 
 const BETA_1: f64 = 0.9;
@@ -176,7 +176,7 @@ impl ModuleMapper for Update<'_> {
             kept.insert(name.clone(), moments);
             if let Some(keep) = average_keep {
                 let average = match averages.remove(&name) {
-                    Some(average) => average * keep + new.clone() * (1.0 - keep),
+                    Some(average) => averaged(average, new.clone(), keep),
                     None => new.clone(),
                 };
                 averages.insert(name, average);

@@ -36,6 +36,16 @@ pub fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as AdamWOps>::sum_of_squares(x.into_dispatch()))
 }
 
+/// The moving average after a step that ended at `new`; both `[P]`.
+pub fn averaged(average: Tensor<1>, new: Tensor<1>, keep: f64) -> Tensor<1> {
+    let factors = [keep as f32, (1.0 - keep) as f32];
+    Tensor::from_dispatch(<Dispatch as AdamWOps>::averaged(
+        average.into_dispatch(),
+        new.into_dispatch(),
+        factors,
+    ))
+}
+
 /// The operations on every backend that we run on.
 #[backend_extension(
     Flex,
@@ -65,6 +75,17 @@ pub trait AdamWOps: Backend {
         (Self::float_sub(times(parameter, rule.keep), change), first, second)
     }
 
+    /// The sum of both, each times its factor.
+    #[fusion(default)]
+    fn averaged(
+        average: FloatTensor<Self>,
+        new: FloatTensor<Self>,
+        factors: [f32; 2],
+    ) -> FloatTensor<Self> {
+        let times = |tensor, factor: f32| Self::float_mul_scalar(tensor, factor.into());
+        Self::float_add(times(average, factors[0]), times(new, factors[1]))
+    }
+
     #[fusion(default)]
     fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_sum(Self::float_mul(x.clone(), x))
@@ -90,6 +111,13 @@ impl AdamWOps for Flex {
         let moments = [first.storage_mut::<f32>(), second.storage_mut::<f32>()];
         native::step(&rule, clip, numbers(&gradient), parameter.storage_mut(), moments);
         (parameter, first, second)
+    }
+
+    fn averaged(average: Flexible, new: Flexible, factors: [f32; 2]) -> Flexible {
+        // In place, unless somebody else holds it: then this copies.
+        let [mut average, new] = [average, new].map(|tensor| tensor.to_contiguous());
+        native::average(average.storage_mut(), numbers(&new), factors);
+        average
     }
 
     fn sum_of_squares(x: Flexible) -> Flexible {

@@ -26,13 +26,19 @@ pub fn linear<const D: usize>(
     let [inputs, outputs] = weight.dims();
     shape[D - 1] = outputs;
     let bias = bias.unwrap_or_else(|| Tensor::zeros([outputs], &x.device().without_autodiff()));
-    Tensor::<2>::from_dispatch(<Dispatch as LinearOps>::dense(
-        x.reshape([-1, inputs as isize]).into_dispatch(),
+    // A reshape is a node of the graph too, and takes as long as a small layer.
+    let rows =
+        if D == 2 { x.into_dispatch() } else { x.reshape([-1, inputs as isize]).into_dispatch() };
+    let y = <Dispatch as LinearOps>::dense(
+        rows,
         weight.into_dispatch(),
-        bias.unsqueeze::<2>().into_dispatch(),
+        bias.into_dispatch(),
         activation,
-    ))
-    .reshape(shape)
+    );
+    match D {
+        2 => Tensor::from_dispatch(y),
+        _ => Tensor::<2>::from_dispatch(y).reshape(shape),
+    }
 }
 
 /// The operation on every backend that we run on.
@@ -44,7 +50,7 @@ pub fn linear<const D: usize>(
     NdArray: cfg(feature = "ndarray")
 )]
 pub trait LinearOps: Backend {
-    /// `x [M, K]`, `weight [K, N]`, `bias [1, N]` to `[M, N]`.
+    /// `x [M, K]`, `weight [K, N]`, `bias [N]` to `[M, N]`.
     #[fusion(default)]
     fn dense(
         x: FloatTensor<Self>,
@@ -52,6 +58,8 @@ pub trait LinearOps: Backend {
         bias: FloatTensor<Self>,
         activation: Activation,
     ) -> FloatTensor<Self> {
+        let outputs = weight.shape()[1];
+        let bias = Self::float_reshape(bias, [1, outputs].into());
         let sum = Self::float_add(Self::float_matmul(x, weight), bias);
         match activation {
             Activation::None => sum,
@@ -75,7 +83,9 @@ pub trait LinearKernel: LinearOps {
         };
         let d_x = with_x.then(|| Self::float_matmul(d_z.clone(), Self::float_transpose(weight)));
         let d_weight = Self::float_matmul(Self::float_transpose(x), d_z.clone());
-        (d_x, d_weight, Self::float_sum_dim(d_z, 0))
+        let outputs = d_z.shape()[1];
+        let d_bias = Self::float_reshape(Self::float_sum_dim(d_z, 0), [outputs].into());
+        (d_x, d_weight, d_bias)
     }
 }
 
@@ -106,21 +116,16 @@ impl LinearKernel for Flex {
         with_x: bool,
     ) -> (Option<Flexible>, Flexible, Flexible) {
         let Saved { x, weight, y, activation } = saved;
-        let [x, weight, gradient] = [x, weight, gradient].map(|tensor| tensor.to_contiguous());
+        // The gradient is overwritten, unless somebody else holds it: then this copies.
+        let [x, weight, mut gradient] = [x, weight, gradient].map(|tensor| tensor.to_contiguous());
         let shape = shape(&x, &weight);
-        let up = Upstream {
-            x: numbers(&x),
-            weight: numbers(&weight),
-            y: numbers(&y),
-            gradient: numbers(&gradient),
-            activation,
-        };
-        let found = native::backward(shape, &up, with_x);
+        let up = Upstream { x: numbers(&x), weight: numbers(&weight), y: numbers(&y), activation };
+        let found = native::backward(shape, &up, gradient.storage_mut(), with_x);
         let Shape { rows, inputs, outputs } = shape;
         (
             found.x.map(|d| tensor(d, [rows, inputs])),
             tensor(found.weight, [inputs, outputs]),
-            tensor(found.bias, [1, outputs]),
+            tensor(found.bias, [outputs]),
         )
     }
 }

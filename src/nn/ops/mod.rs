@@ -35,6 +35,12 @@ pub mod members;
 mod native;
 pub mod pieces;
 
+/// The kernels themselves, for `churn bench`.
+pub mod kernels {
+    pub use super::native::bare;
+    pub use super::native::linear::{Activation, Shape, Upstream, backward, forward};
+}
+
 /// Runs a training step on a thread of the pool that the CPU kernels use. From any other thread,
 /// each of the step's kernels would hand its work over and sleep until it is done, which takes
 /// longer than a small kernel does.

@@ -109,6 +109,33 @@ impl<S: Simd> Constants<S> {
     }
 }
 
+/// `average` becomes the sum of both, each times its factor.
+pub fn average(average: &mut [f32], new: &[f32], factors: [f32; 2]) {
+    let arch = Arch::new();
+    average
+        .par_chunks_mut(CHUNK)
+        .zip(new.par_chunks(CHUNK))
+        .for_each(|(average, new)| arch.dispatch(Average { average, new, factors }));
+}
+
+struct Average<'a> {
+    average: &'a mut [f32],
+    new: &'a [f32],
+    factors: [f32; 2],
+}
+
+impl WithSimd for Average<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let [of_average, of_new] = self.factors;
+        for (average, new) in self.average.iter_mut().zip(self.new) {
+            *average = *average * of_average + *new * of_new;
+        }
+    }
+}
+
 /// Sum of squares; chunks are added in their order, whatever the number of threads.
 pub fn sum_of_squares(x: &[f32]) -> f32 {
     let arch = Arch::new();

@@ -53,22 +53,24 @@ pub fn padded(width: usize) -> usize {
 #[derive(Debug, Default)]
 pub struct Pooled(Buffer);
 
-/// Buffers kept for later: two layers of a few lengths of sequences.
-const POOL_MAX: usize = 8;
+/// Buffers kept for later: two layers of a few lengths of sequences, and packed weights of as many
+/// dense layers.
+const POOL_MAX: usize = 16;
 
 static POOL: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
 
 impl Pooled {
-    /// With any content.
+    /// With any content: whoever takes it writes all that is read. In tests it is full of NaN, so
+    /// that what was not written shows.
     pub fn dirty(len: usize) -> Self {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        match pool.iter().position(|buffer| buffer.len == len) {
-            Some(at) => Pooled(pool.remove(at)),
-            None => {
-                drop(pool);
-                Pooled(Buffer::zeros(len))
-            }
+        let kept = pool.iter().position(|buffer| buffer.len == len).map(|at| pool.remove(at));
+        drop(pool);
+        let mut buffer = kept.unwrap_or_else(|| Buffer::zeros(len));
+        if cfg!(test) {
+            buffer.fill(f32::NAN);
         }
+        Pooled(buffer)
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod activation;
 pub mod adamw;
+pub mod bare;
 pub mod buffer;
 pub mod gru;
 pub mod history;

@@ -5,7 +5,7 @@ use pulp::{Arch, Scalar, Scalar256b, Simd, WithSimd};
 use rand_distr::{Distribution, Normal};
 
 use super::activation::{sigmoids, tanh};
-use crate::nn::ops::adamw::{Rule, adamw, sum_of_squares};
+use crate::nn::ops::adamw::{Rule, adamw, averaged, sum_of_squares};
 use crate::seeds::Seeds;
 
 struct Tanh<'a>(&'a mut [f32]);
@@ -237,6 +237,21 @@ fn ten_steps_of_adamw_equal_the_paper() {
 #[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
 fn ten_steps_of_adamw_equal_the_paper_on_ndarray() {
     SIZES.iter().for_each(|&size| check_adamw(size, &Device::ndarray()));
+}
+
+#[test]
+fn an_average_moves_in_place_unless_others_hold_it() {
+    let device = Device::flex();
+    for size in SIZES {
+        let (old, new) = (draw("average", 0, size), draw("average", 1, size));
+        let held = vector(&old, &device);
+        let got = numbers(averaged(held.clone(), vector(&new, &device), 0.75));
+        // Three roundings of numbers up to about 5.
+        for ((got, old), new) in got.iter().zip(&old).zip(&new) {
+            assert!((got - (0.75 * old + 0.25 * new)).abs() <= 1e-6, "{got} of {old} and {new}");
+        }
+        assert!(numbers(held) == old, "{size}: wrote to what others hold");
+    }
 }
 
 /// Sums of positive numbers, 2^14 in a row at most: roundings of random sign make the root of

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::super::buffer::in_blocks;
 use super::Activation;
-use super::backward::{Gradients, Upstream};
+use super::backward::{Gradients, Mask, Upstream};
 
 /// One output: a dot product per row.
 pub(super) struct Dots<'a> {
@@ -43,16 +43,13 @@ impl WithSimd for Dots<'_> {
 const NARROW_ROWS: usize = 1024;
 
 /// The backward pass of a layer with one output.
-pub(super) fn narrow_backward(up: &Upstream, with_x: bool) -> Gradients {
+pub(super) fn narrow_backward(up: &Upstream, gradient: &mut [f32], with_x: bool) -> Gradients {
     let arch = Arch::new();
     let inputs = up.weight.len();
-    let gradient: Vec<f32> = match up.activation {
-        Activation::None => up.gradient.to_vec(),
-        Activation::Relu => {
-            let passed = up.gradient.iter().zip(up.y);
-            passed.map(|(g, y)| if *y > 0.0 { *g } else { 0.0 }).collect()
-        }
-    };
+    if up.activation == Activation::Relu {
+        arch.dispatch(Mask { y: up.y, gradient });
+    }
+    let gradient = &*gradient;
     let blocks = || gradient.par_chunks(NARROW_ROWS);
     let sums: Vec<(Vec<f32>, f32)> = blocks()
         .zip(up.x.par_chunks(NARROW_ROWS * inputs))

@@ -4,12 +4,12 @@
 use pulp::{Scalar, Scalar256b, Simd};
 use rand_distr::{Distribution, Uniform};
 
-use super::backward::{BiasGradient, InputBlock, Stride, Unactivate, WeightGradient};
+use super::backward::Mask;
 use super::narrow::{Dots, Outer, WeightedSum};
-use super::{
-    Activation, BLOCK_ROWS, ForwardBlock, Order, Pack, Shape, TILE_ROWS, Upstream, backward,
-    forward,
-};
+use super::pack::{Order, Pack};
+use super::tile::BlockProduct;
+use super::weights::WeightGradient;
+use super::{Activation, Shape, Upstream, backward, forward};
 use crate::seeds::Seeds;
 
 /// x, weight, bias and the gradient of the output: multiples of 1/8 up to 1, whose products and
@@ -39,51 +39,59 @@ impl Case {
     fn as_chosen(&self) -> Found {
         let [x, weight, bias, gradient] = &self.values;
         let y = forward(self.shape, x, weight, bias, ACTIVATION);
-        let up = Upstream { x, weight, y: &y, gradient, activation: ACTIVATION };
-        let found = backward(self.shape, &up, true);
+        let up = Upstream { x, weight, y: &y, activation: ACTIVATION };
+        let found = backward(self.shape, &up, &mut gradient.clone(), true);
         [y, found.x.expect("wanted"), found.weight, found.bias]
     }
 
     /// As [`forward`] and [`backward`] drive the blocks, in one thread.
     fn on<S: Simd>(&self, simd: S) -> Found {
+        /// Two blocks of most of the shapes, and no whole number of tiles.
+        const BLOCK: usize = 64;
         let shape @ Shape { rows, inputs, outputs } = self.shape;
         let [x, weight, bias, gradient] = &self.values;
-        let activation = ACTIVATION;
-        let mut y = vec![0.0; rows * outputs];
-        let packed = simd.vectorize(Pack {
-            rows: inputs,
-            columns: outputs,
-            matrix: weight,
-            order: Order::RowMajor,
-        });
-        let blocks = y.chunks_mut(BLOCK_ROWS * outputs).zip(x.chunks(BLOCK_ROWS * inputs));
-        for (y, x) in blocks {
-            simd.vectorize(ForwardBlock { shape, x, packed: &packed, bias, activation, y });
+        let pack =
+            |(rows, columns), order| simd.vectorize(Pack { rows, columns, matrix: weight, order });
+        let mut y = vec![f32::NAN; rows * outputs];
+        let packed = pack((inputs, outputs), Order::RowMajor);
+        for (out, a) in y.chunks_mut(BLOCK * outputs).zip(x.chunks(BLOCK * inputs)) {
+            let (depth, columns, bias, activation) = (inputs, outputs, Some(&bias[..]), ACTIVATION);
+            let packed = &packed;
+            simd.vectorize(BlockProduct { a, depth, packed, columns, bias, activation, out });
         }
 
-        let packed = simd.vectorize(Pack {
-            rows: outputs,
-            columns: inputs,
-            matrix: weight,
-            order: Order::ColumnMajor,
+        let mut d_z = gradient.clone();
+        simd.vectorize(Mask { y: &y, gradient: &mut d_z });
+        let packed = pack((outputs, inputs), Order::ColumnMajor);
+        let mut d_x = vec![f32::NAN; rows * inputs];
+        for (out, a) in d_x.chunks_mut(BLOCK * inputs).zip(d_z.chunks(BLOCK * outputs)) {
+            let (depth, columns, bias, activation) = (outputs, inputs, None, Activation::None);
+            let packed = &packed;
+            simd.vectorize(BlockProduct { a, depth, packed, columns, bias, activation, out });
+        }
+        let mut d_weight = vec![f32::NAN; inputs * outputs];
+        let mut d_bias = vec![0.0; outputs];
+        // Two parts, of which the first masks for itself.
+        let half = inputs.div_ceil(2);
+        let (first, second) = d_weight.split_at_mut(half * outputs);
+        simd.vectorize(WeightGradient {
+            shape,
+            x,
+            gradient,
+            masked_by: Some(&y),
+            inputs: 0..half,
+            d_weight: first,
+            d_bias: Some(&mut d_bias),
         });
-        let stride = simd.vectorize(Stride(outputs));
-        let mut d_z = vec![f32::NAN; rows.next_multiple_of(BLOCK_ROWS) * stride];
-        let mut d_x = vec![0.0; rows * inputs];
-        let blocks = d_z
-            .chunks_mut(BLOCK_ROWS * stride)
-            .zip(d_x.chunks_mut(BLOCK_ROWS * inputs))
-            .zip(gradient.chunks(BLOCK_ROWS * outputs).zip(y.chunks(BLOCK_ROWS * outputs)));
-        for ((d_z, d_x), (gradient, y)) in blocks {
-            simd.vectorize(Unactivate { shape, activation, y, gradient, d_z });
-            simd.vectorize(InputBlock { shape, d_z, packed: &packed, d_x });
-        }
-        let mut d_weight = vec![0.0; inputs * outputs];
-        for (group, d_weight) in d_weight.chunks_mut(TILE_ROWS * outputs).enumerate() {
-            let first = group * TILE_ROWS;
-            simd.vectorize(WeightGradient { shape, x, first, d_z: &d_z, d_weight });
-        }
-        let d_bias = simd.vectorize(BiasGradient { shape, d_z: &d_z });
+        simd.vectorize(WeightGradient {
+            shape,
+            x,
+            gradient: &d_z,
+            masked_by: None,
+            inputs: half..inputs,
+            d_weight: second,
+            d_bias: None,
+        });
         [y, d_x, d_weight, d_bias]
     }
 
@@ -115,19 +123,32 @@ fn check<S: Simd>(simd: S, shape: Shape) {
     }
 }
 
+fn check_on_all(shape: Shape) {
+    check(Scalar::new(), shape);
+    check(Scalar256b, shape);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        check(simd, shape);
+    }
+}
+
+/// Around tiles of 6 rows and panels of 1, 2 and 4 vectors of 8 and 16.
 #[test]
 fn other_units_find_the_same() {
-    for rows in [1, 5, 48, 97] {
+    for rows in [1, 5, 64, 97] {
         for inputs in [1, 7, 36] {
-            for outputs in [1, 2, 17, 65, 130] {
-                let shape = Shape { rows, inputs, outputs };
-                check(Scalar::new(), shape);
-                check(Scalar256b, shape);
-                #[cfg(target_arch = "x86_64")]
-                if let Some(simd) = pulp::x86::V3::try_new() {
-                    check(simd, shape);
-                }
+            for outputs in [1, 2, 8, 17, 25, 65, 130] {
+                check_on_all(Shape { rows, inputs, outputs });
             }
         }
+    }
+}
+
+/// Sums that are made in pieces: along rows, inputs and outputs. Of 1030 products, multiples of
+/// 1/64, a sum needs 17 bits.
+#[test]
+fn other_units_find_the_same_in_pieces() {
+    for (rows, inputs, outputs) in [(1030, 9, 20), (7, 513, 33), (6, 20, 257)] {
+        check_on_all(Shape { rows, inputs, outputs });
     }
 }
