@@ -196,7 +196,7 @@ windows = [3]
 calendar = false
 category_rows_min = 1
 [models]
-mlp = { width = 8, blocks = 1, dropout = 0.0 }
+mlp = { width = 8, blocks = 1, dropout = 0.0, members = 2 }
 gru = { hidden = 8, dropout = 0.0 }
 [train]
 epochs_max = 6

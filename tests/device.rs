@@ -3,7 +3,9 @@
 //! The Vulkan driver of Mesa is hidden (it crashes on some kernels), so that wgpu takes OpenGL:
 //! Debian's packages libegl1, libegl-mesa0, libgl1-mesa-dri, libgles2. That driver compiles every
 //! kernel on the CPU, in up to ten seconds each, which is nearly all the time that these tests
-//! take; hence the tiny data whose parts all have the same shape.
+//! take; hence the tiny data whose parts all have the same shape, and an MLP of two members: with
+//! sixteen its products are large enough for kernels that the driver compiles for longer than wgpu
+//! waits.
 
 use std::fs;
 use std::path::Path;

@@ -57,11 +57,9 @@ pub trait MemberOps: Backend {
         members: usize,
     ) -> FloatTensor<Self> {
         let size = sizes::<Self>(&x, &weight, members);
-        let weight = Self::float_swap_dims(stacked::<Self>(weight, members), 1, 2);
-        let product = Self::float_matmul(members_first::<Self>(x, members), weight);
-        let product = Self::float_swap_dims(product, 0, 1);
+        let product = Self::float_mul(size.rows::<Self>(x), size.outputs::<Self>(weight));
         let shape = Shape::new([size.rows, members * size.outputs]);
-        Self::float_add(Self::float_reshape(product, shape), bias)
+        Self::float_add(Self::float_reshape(Self::float_sum_dim(product, 3), shape), bias)
     }
 }
 
@@ -90,28 +88,42 @@ pub trait MemberKernel: MemberOps {
     ) -> [FloatTensor<Self>; 3] {
         let size = sizes::<Self>(&x, &weight, members);
         let d_bias = Self::float_sum_dim(gradient.clone(), 0);
-        let shape = Shape::new([size.rows, members, size.outputs]);
-        let gradient = Self::float_swap_dims(Self::float_reshape(gradient, shape), 0, 1);
-        let d_x = Self::float_matmul(gradient.clone(), stacked::<Self>(weight, members));
-        let shape = Shape::new([size.rows * members, size.width]);
-        let d_x = Self::float_reshape(Self::float_swap_dims(d_x, 0, 1), shape);
-        let gradient = Self::float_swap_dims(gradient, 1, 2);
-        let d_weight = Self::float_matmul(gradient, members_first::<Self>(x, members));
+        let shape = Shape::new([size.rows, members, size.outputs, 1]);
+        let gradient = Self::float_reshape(gradient, shape);
+        let d_x = Self::float_mul(gradient.clone(), size.outputs::<Self>(weight));
+        let d_x = Self::float_sum_dim(d_x, 2);
+        let d_x = Self::float_reshape(d_x, Shape::new([size.rows * members, size.width]));
+        let d_weight = Self::float_mul(gradient, size.rows::<Self>(x));
+        let d_weight = Self::float_sum_dim(d_weight, 0);
         let shape = Shape::new([members * size.outputs, size.width]);
         [d_x, Self::float_reshape(d_weight, shape), d_bias]
     }
 }
 
-/// Rows B, width W, outputs K of each member.
+/// Rows B, width W, outputs K of each of k members.
 struct Sizes {
     rows: usize,
+    members: usize,
     width: usize,
     outputs: usize,
 }
 
+/// Outputs are few, so that products are sums over a broadcast, which a GPU fuses.
+impl Sizes {
+    /// `[B k, W]` to `[B, k, 1, W]`.
+    fn rows<B: Backend>(&self, x: FloatTensor<B>) -> FloatTensor<B> {
+        B::float_reshape(x, Shape::new([self.rows, self.members, 1, self.width]))
+    }
+
+    /// `[k K, W]` to `[1, k, K, W]`.
+    fn outputs<B: Backend>(&self, weight: FloatTensor<B>) -> FloatTensor<B> {
+        B::float_reshape(weight, Shape::new([1, self.members, self.outputs, self.width]))
+    }
+}
+
 fn sizes<B: Backend>(x: &FloatTensor<B>, weight: &FloatTensor<B>, members: usize) -> Sizes {
     let (x, weight) = (x.shape(), weight.shape());
-    Sizes { rows: x[0] / members, width: x[1], outputs: weight[0] / members }
+    Sizes { rows: x[0] / members, members, width: x[1], outputs: weight[0] / members }
 }
 
 /// `[B, W]` to `[B, 1, W]`.
@@ -124,19 +136,6 @@ fn by_row<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 fn by_member<B: Backend>(scale: FloatTensor<B>) -> FloatTensor<B> {
     let shape = scale.shape();
     B::float_reshape(scale, Shape::new([1, shape[0], shape[1]]))
-}
-
-/// `[k K, W]` to `[k, K, W]`.
-fn stacked<B: Backend>(weight: FloatTensor<B>, members: usize) -> FloatTensor<B> {
-    let shape = weight.shape();
-    B::float_reshape(weight, Shape::new([members, shape[0] / members, shape[1]]))
-}
-
-/// `[B k, W]` to `[k, B, W]`.
-fn members_first<B: Backend>(x: FloatTensor<B>, members: usize) -> FloatTensor<B> {
-    let shape = x.shape();
-    let x = B::float_reshape(x, Shape::new([shape[0] / members, members, shape[1]]));
-    B::float_swap_dims(x, 0, 1)
 }
 
 type Flexible = FloatTensor<Flex>;

@@ -74,7 +74,7 @@ pub trait PieceOps: Backend {
         let (x_shape, width) = (x.shape(), weight.shape()[2]);
         let x = by_number::<Self>(x);
         let shares = shares::<Self>(x.clone(), lows, inverses);
-        let sum = Self::float_matmul(shares, weight);
+        let sum = between::<Self>(shares, weight);
         let sum = Self::float_add(sum, Self::float_mul(x, for_rows::<Self>(slope)));
         let sum = Self::float_add(sum, for_rows::<Self>(bias));
         let sum = Self::float_swap_dims(sum, 0, 1);
@@ -91,10 +91,10 @@ pub trait PieceKernel: PieceOps {
         let gradient = Self::float_reshape(gradient, Shape::new([rows, count, width]));
         let gradient = Self::float_swap_dims(gradient, 0, 1);
         let x = by_number::<Self>(x);
-        let shares = Self::float_swap_dims(shares::<Self>(x.clone(), lows, inverses), 1, 2);
+        let shares = shares::<Self>(x.clone(), lows, inverses);
         let flat = |sum| Self::float_reshape(sum, Shape::new([count, width]));
         [
-            Self::float_matmul(shares, gradient.clone()),
+            over_rows::<Self>(shares, gradient.clone()),
             flat(Self::float_sum_dim(Self::float_mul(gradient.clone(), x), 1)),
             flat(Self::float_sum_dim(gradient, 1)),
         ]
@@ -132,6 +132,24 @@ fn shares<B: Backend>(
     let from_low = B::float_sub(x, for_rows::<B>(lows));
     let share = B::float_mul(from_low, for_rows::<B>(inverses));
     B::float_clamp(share, 0.0.into(), 1.0.into())
+}
+
+/// `[F, B, E]` times `[F, E, D]` to `[F, B, D]`: a sum over a broadcast, which a GPU fuses.
+fn between<B: Backend>(shares: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
+    let ([count, rows, bins], width) = (shares.shape().dims(), weight.shape()[2]);
+    let shares = B::float_reshape(shares, Shape::new([count, rows, bins, 1]));
+    let weight = B::float_reshape(weight, Shape::new([count, 1, bins, width]));
+    let sum = B::float_sum_dim(B::float_mul(shares, weight), 2);
+    B::float_reshape(sum, Shape::new([count, rows, width]))
+}
+
+/// `[F, B, E]` and `[F, B, D]`, multiplied and summed over the rows, to `[F, E, D]`.
+fn over_rows<B: Backend>(shares: FloatTensor<B>, gradient: FloatTensor<B>) -> FloatTensor<B> {
+    let ([count, rows, bins], width) = (shares.shape().dims(), gradient.shape()[2]);
+    let shares = B::float_reshape(shares, Shape::new([count, rows, bins, 1]));
+    let gradient = B::float_reshape(gradient, Shape::new([count, rows, 1, width]));
+    let sum = B::float_sum_dim(B::float_mul(shares, gradient), 1);
+    B::float_reshape(sum, Shape::new([count, bins, width]))
 }
 
 type Flexible = FloatTensor<Flex>;
