@@ -20,13 +20,15 @@
 mod flex;
 mod primitive;
 
+use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
+
+use super::register;
 
 /// Parameters of a layer with F inputs and H units, gates in PyTorch's order r, z, n.
 #[derive(Debug, Clone)]
@@ -215,24 +217,15 @@ impl<B: GruKernel> Backward<B, 6> for GruBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let [x, start, input, input_bias, hidden, hidden_bias] = ops.parents;
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = grads.consume::<B>(&ops.node); // [B, T, H]
-        let input_gradient = match x {
+        let input_gradient = match parents[0] {
             Some(_) => InputGradient::Wanted,
             None => InputGradient::Unused,
         };
         let found = B::gru_backward(ops.state, gradient, input_gradient);
-        let mut register = |id: Option<NodeId>, grad: Option<FloatTensor<B>>| {
-            if let (Some(id), Some(grad)) = (id, grad) {
-                grads.register::<B>(id, grad);
-            }
-        };
-        register(x.map(|node| node.id), found.x);
-        register(start.map(|node| node.id), found.start);
-        register(input.map(|node| node.id), found.input);
-        register(input_bias.map(|node| node.id), found.input_bias);
-        register(hidden.map(|node| node.id), found.hidden);
-        register(hidden_bias.map(|node| node.id), found.hidden_bias);
+        let Parts { x, start, input, input_bias, hidden, hidden_bias, .. } = found;
+        register::<B, _>(grads, parents, [x, start, input, input_bias, hidden, hidden_bias]);
     }
 }
 

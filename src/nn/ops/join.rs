@@ -13,6 +13,7 @@ use burn::tensor::{Distribution, FloatDType, Tensor};
 use super::native::noise;
 pub use super::native::noise::Noise;
 use super::native::tensor::{numbers, tensor};
+use super::register;
 
 /// Sets a share of x to zero and scales the rest (Srivastava et al. 2014); None leaves x alone.
 pub fn dropout<const D: usize>(x: Tensor<D>, noise: Option<Noise>) -> Tensor<D> {
@@ -208,13 +209,8 @@ impl<B: JoinKernel> Backward<B, 2> for JoinBackward {
         let gradient = grads.consume::<B>(&ops.node);
         let (y, noise) = ops.state;
         let (d_states, d_fixed) = B::join_backward(y, gradient, noise);
-        let [states, fixed] = ops.parents;
-        if let Some(node) = states {
-            grads.register::<B>(node.id, d_states);
-        }
-        if let Some(node) = fixed {
-            grads.register::<B>(node.id, d_fixed);
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(grads, parents, [Some(d_states), Some(d_fixed)]);
     }
 }
 

@@ -14,6 +14,7 @@ use burn::tensor::Tensor;
 pub use super::native::linear::Activation;
 use super::native::linear::{self as native, Shape, Upstream};
 use super::native::tensor::{numbers, tensor};
+use super::register;
 
 /// `x [.., K]`, `weight [K, N]`, `bias [N]` to `[.., N]`.
 pub fn linear<const D: usize>(
@@ -169,18 +170,11 @@ impl<B: LinearKernel> Backward<B, 3> for LinearBackward {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let [x, weight, bias] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (d_x, d_weight, d_bias) = B::linear_backward(ops.state, gradient, x.is_some());
-        if let (Some(node), Some(grad)) = (x, d_x) {
-            grads.register::<B>(node.id, grad);
-        }
-        if let Some(node) = weight {
-            grads.register::<B>(node.id, d_weight);
-        }
-        if let Some(node) = bias {
-            grads.register::<B>(node.id, d_bias);
-        }
+        let wants_x = ops.parents[0].is_some();
+        let (d_x, d_weight, d_bias) = B::linear_backward(ops.state, gradient, wants_x);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(grads, parents, [d_x, Some(d_weight), Some(d_bias)]);
     }
 }
 

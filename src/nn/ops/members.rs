@@ -13,6 +13,7 @@ use burn::tensor::Tensor;
 
 use super::native::members as native;
 use super::native::tensor::{numbers, tensor};
+use super::register;
 
 /// Every row once for each of k members, times the member's scale: `x [B, W]`, `scale [k, W]` to
 /// `[B k, W]`.
@@ -238,11 +239,8 @@ impl<B: MemberKernel> Backward<B, 2> for SpreadBackward {
         let gradient = grads.consume::<B>(&ops.node);
         let (x, scale) = ops.state;
         let (d_x, d_scale) = B::spread_backward(x, scale, gradient);
-        for (node, gradient) in ops.parents.into_iter().zip([d_x, d_scale]) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(grads, parents, [Some(d_x), Some(d_scale)]);
     }
 }
 
@@ -261,11 +259,8 @@ impl<B: MemberKernel> Backward<B, 3> for HeadsBackward {
         let gradient = grads.consume::<B>(&ops.node);
         let (x, weight, members) = ops.state;
         let found = B::heads_backward(x, weight, gradient, members);
-        for (node, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(grads, parents, found.map(Some));
     }
 }
 

@@ -25,6 +25,11 @@ macro_rules! by_primitives {
     };
 }
 
+use burn::backend::Backend;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::tensor::FloatTensor;
+
 pub mod adamw;
 pub mod gru;
 pub mod history;
@@ -39,6 +44,19 @@ pub mod pieces;
 pub mod kernels {
     pub use super::native::bare;
     pub use super::native::linear::{Activation, Shape, Upstream, backward, forward};
+}
+
+/// Hands the gradients that a node found to those of its parents that want one.
+fn register<B: Backend, const N: usize>(
+    grads: &mut Gradients,
+    parents: [Option<NodeId>; N],
+    found: [Option<FloatTensor<B>>; N],
+) {
+    for (parent, gradient) in parents.into_iter().zip(found) {
+        if let (Some(parent), Some(gradient)) = (parent, gradient) {
+            grads.register::<B>(parent, gradient);
+        }
+    }
 }
 
 /// Runs a training step on a thread of the pool that the CPU kernels use. From any other thread,

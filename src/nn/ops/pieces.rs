@@ -18,6 +18,7 @@ use burn::tensor::Tensor;
 
 use super::native::pieces::{self as native, Bins, Weights};
 use super::native::tensor::{numbers, tensor};
+use super::register;
 
 /// A lower border that no number reaches, for bins that are not there.
 pub const NO_BIN: f32 = f32::MAX;
@@ -231,11 +232,8 @@ impl<B: PieceKernel> Backward<B, 3> for PiecesBackward {
     ) {
         let gradient = grads.consume::<B>(&ops.node);
         let found = B::pieces_backward(ops.state, gradient);
-        for (node, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(node) = node {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(grads, parents, found.map(Some));
     }
 }
 
