@@ -304,7 +304,8 @@ impl Session<'_> {
         let seeds = Seeds::new(self.config.seed).child(TREES, fitted.seed_index());
         let trees = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
-            trees::fit(&table(&train, &kinds), &table(&validation, &kinds), &seeds)?
+            let averaged = self.config.models.effort.trees_averaged();
+            trees::fit(&table(&train, &kinds), &table(&validation, &kinds), averaged, &seeds)?
         };
         Ok(Learner {
             name: TREES,

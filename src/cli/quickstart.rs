@@ -22,8 +22,12 @@ const MONTHS: u32 = 30;
 const SEED: u64 = 7;
 
 /// Less of everything than the preset trains with.
-const OVERRIDES: [(&str, &str); 3] =
-    [("train.epochs_max", "10"), ("train.patience", "3"), ("train.batch_customers", "128")];
+const OVERRIDES: [(&str, &str); 4] = [
+    ("models.effort", "quick"),
+    ("train.epochs_max", "10"),
+    ("train.patience", "3"),
+    ("train.batch_customers", "128"),
+];
 
 pub fn run(context: &Context, args: &QuickstartArgs) -> Result<()> {
     let folder = run_folder::locate(

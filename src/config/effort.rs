@@ -35,6 +35,14 @@ impl Effort {
             Effort::Thorough => 120,
         }
     }
+
+    /// Settings of trees that are averaged, each of which takes as long as the others.
+    pub fn trees_averaged(self) -> usize {
+        match self {
+            Effort::Quick => 1,
+            Effort::Normal | Effort::Thorough => 4,
+        }
+    }
 }
 
 /// What the settings of a network follow from.

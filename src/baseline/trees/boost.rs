@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use rand_chacha::rand_core::Rng;
+use rayon::prelude::*;
 
 use super::bins::{Binned, Borders};
 use super::grow::{Grown, Limits, Shape, grow};
@@ -15,6 +16,9 @@ const TREES_MAX: usize = 1500;
 
 /// Trees without a better validation log loss after which a setting ends.
 const PATIENCE: usize = 60;
+
+/// Rows whose leaves one task looks up.
+const ROWS_PER_TASK: usize = 4096;
 
 /// Shape and pace of the trees.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,9 +103,9 @@ pub(super) fn boost(
         };
         let grown = grow(borders, &train.binned, (rows, &slopes), &limits);
         let leaves = newton(borders, &grown, train, (&mut at, &slopes), setting);
-        for (row, x) in seen.iter_mut().enumerate() {
+        seen.par_iter_mut().with_min_len(ROWS_PER_TASK).enumerate().for_each(|(row, x)| {
             *x += f64::from(leaves[grown.leaf(borders, &validation.binned, row)]);
-        }
+        });
         trees.push(grown.tree(borders, leaves));
         let loss = log_loss(&seen, &validation.labels);
         if loss < best.log_loss {
@@ -121,8 +125,11 @@ fn newton(
     (at, slopes): (&mut [f64], &[f64]),
     setting: &Setting,
 ) -> Vec<f32> {
-    let places: Vec<u32> =
-        (0..at.len()).map(|row| grown.leaf(borders, &train.binned, row) as u32).collect();
+    let places: Vec<u32> = (0..at.len())
+        .into_par_iter()
+        .with_min_len(ROWS_PER_TASK)
+        .map(|row| grown.leaf(borders, &train.binned, row) as u32)
+        .collect();
     let mut sums = vec![(0.0, 0.0); grown.leaves];
     for ((&leaf, &x), &slope) in places.iter().zip(at.iter()).zip(slopes) {
         let sum = &mut sums[leaf as usize];

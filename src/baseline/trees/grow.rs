@@ -2,6 +2,8 @@
 //! with one split for all leaves of a level (the oblivious trees of CatBoost, Prokhorenkova et al.
 //! 2018), which is the stronger regularisation.
 
+use rayon::prelude::*;
+
 use super::Tree;
 use super::bins::{BINS_MAX, Binned, Borders};
 
@@ -24,6 +26,10 @@ pub(super) struct Limits<'a> {
     /// Added to the rows of a leaf.
     pub l2: f64,
 }
+
+/// Rows from which a histogram's columns are shared among threads: with fewer it takes less time
+/// than to wake them.
+const SHARED_ROWS_MIN: usize = 4096;
 
 /// Splits that gain less do not move a leaf by what anyone would see.
 const GAIN_MIN: f64 = 1e-9;
@@ -228,9 +234,14 @@ impl<'a> Grower<'a> {
     fn histogram(&self, rows: &[u32]) -> Vec<Sum> {
         let mut sums = vec![Sum::default(); self.offsets[self.offsets.len() - 1]];
         let slopes: Vec<f64> = rows.iter().map(|&row| self.slopes[row as usize]).collect();
-        for (place, &column) in self.limits.columns.iter().enumerate() {
-            let sums = &mut sums[self.offsets[place]..self.offsets[place + 1]];
-            let bins = &self.binned.columns[column];
+        let mut rest = sums.as_mut_slice();
+        let mut places = Vec::with_capacity(self.limits.columns.len());
+        for (&column, ends) in self.limits.columns.iter().zip(self.offsets.windows(2)) {
+            let (own, later) = rest.split_at_mut(ends[1] - ends[0]);
+            places.push((&self.binned.columns[column], own));
+            rest = later;
+        }
+        let fill = |(bins, sums): (&Vec<u8>, &mut [Sum])| {
             // Two sums by turns: most rows share a bin in many columns, and an addition would wait
             // for the one before it.
             let mut turns = [[Sum::default(); BINS_MAX + 1]; 2];
@@ -247,6 +258,10 @@ impl<'a> Grower<'a> {
                 *sum = turns[0][at];
                 sum.add(turns[1][at]);
             }
+        };
+        match rows.len() {
+            0..SHARED_ROWS_MIN => places.into_iter().for_each(fill),
+            _ => places.into_par_iter().for_each(fill),
         }
         sums
     }

@@ -28,7 +28,7 @@ fn table<'a>((values, labels): &'a (Vec<f32>, Vec<bool>)) -> Table<'a> {
 
 fn fitted() -> Trees {
     let (train, validation) = (world(1500, "train"), world(300, "validation"));
-    fit(&table(&train), &table(&validation), &Seeds::new(1)).expect("a sound world")
+    fit(&table(&train), &table(&validation), 4, &Seeds::new(1)).expect("a sound world")
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn the_same_trees_for_any_number_of_threads() {
     let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let small = || {
         let (train, validation) = (world(300, "train"), world(100, "validation"));
-        fit(&table(&train), &table(&validation), &Seeds::new(1)).expect("a sound world")
+        fit(&table(&train), &table(&validation), 4, &Seeds::new(1)).expect("a sound world")
     };
     let one = pool(1).expect("a pool").install(small);
     let three = pool(3).expect("a pool").install(small);
@@ -72,14 +72,14 @@ fn odd_tables() {
     ] {
         let values: Vec<f32> = value.into_iter().cycle().take(60 * 3).collect();
         let own = (values, labels(60));
-        let trees = fit(&table(&own), &table(&own), &Seeds::new(0)).expect(name);
+        let trees = fit(&table(&own), &table(&own), 4, &Seeds::new(0)).expect(name);
         let found = trees.log_odds(&own.0);
         assert!(found.iter().all(|x| (x - 0.5f64.ln()).abs() < 1e-6), "{name}: {:?}", found[0]);
     }
     let (none, some) = ((Vec::new(), Vec::new()), world(50, "a"));
     let one_class = (some.0.clone(), vec![true; 50]);
     for (train, validation) in [(&none, &some), (&some, &none), (&one_class, &some)] {
-        assert!(fit(&table(train), &table(validation), &Seeds::new(0)).is_err());
+        assert!(fit(&table(train), &table(validation), 4, &Seeds::new(0)).is_err());
     }
 }
 

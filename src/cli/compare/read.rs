@@ -1,7 +1,7 @@
 //! Test rows of one model, from a run folder or from a table of a peer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Name;
 use crate::clock::Month;
@@ -50,28 +50,31 @@ pub fn predicted(source: Source, asked: &Asked) -> Result<(Name, Predicted)> {
                 Some(name) => name.to_owned(),
                 None => champion(folder)?,
             };
-            (folder.join("predictions.parquet"), Some(model))
+            (in_run(folder, "predictions.parquet")?, Some(model))
         }
+        Source::Peer(file) if !file.is_file() => return Err(missing(file)),
         Source::Peer(file) => (file.to_path_buf(), asked.model.map(str::to_owned)),
     };
-    if !path.is_file() {
-        let error = Kind::Data.at(&path).msg("there is no such file");
-        return Err(match source {
-            Source::Run(_) => error.hint("a finished training has put it into its run folder"),
-            Source::Peer(_) => error,
-        });
-    }
     let mut table = Table { model, seed: asked.seed, ..Table::open(&path)? };
     table.read()?;
     table.choose(asked)
 }
 
-fn champion(run: &Path) -> Result<String> {
-    let path = run.join("metrics.json");
-    if !path.is_file() {
-        let error = Kind::Data.at(&path).msg("there is no such file");
-        return Err(error.hint("a finished training has put it into its run folder"));
+/// A file that a finished training leaves in its run folder.
+fn in_run(run: &Path, name: &str) -> Result<PathBuf> {
+    let path = run.join(name);
+    if path.is_file() {
+        return Ok(path);
     }
+    Err(missing(&path).hint("a finished training has put it into its run folder"))
+}
+
+fn missing(path: &Path) -> Error {
+    Kind::Data.at(path).msg("there is no such file")
+}
+
+fn champion(run: &Path) -> Result<String> {
+    let path = in_run(run, "metrics.json")?;
     let bytes = fsx::read_limited(&path, METRICS_BYTES_MAX)?;
     let metrics: RunMetrics = serde_json::from_slice(&bytes)
         .map_err(|error| Kind::Corrupt.at(&path).msg(format!("is no metrics file: {error}")))?;
