@@ -235,33 +235,19 @@ impl<'a> Grower<'a> {
         let mut sums = vec![Sum::default(); self.offsets[self.offsets.len() - 1]];
         let slopes: Vec<f64> = rows.iter().map(|&row| self.slopes[row as usize]).collect();
         let mut rest = sums.as_mut_slice();
-        let mut places = Vec::with_capacity(self.limits.columns.len());
+        let mut columns = Vec::with_capacity(self.limits.columns.len());
         for (&column, ends) in self.limits.columns.iter().zip(self.offsets.windows(2)) {
             let (own, later) = rest.split_at_mut(ends[1] - ends[0]);
-            places.push((&self.binned.columns[column], own));
+            columns.push((self.binned.columns[column].as_slice(), own));
             rest = later;
         }
-        let fill = |(bins, sums): (&Vec<u8>, &mut [Sum])| {
-            // Two sums by turns: most rows share a bin in many columns, and an addition would wait
-            // for the one before it.
-            let mut turns = [[Sum::default(); BINS_MAX + 1]; 2];
-            let add = |sums: &mut [Sum; BINS_MAX + 1], (&row, &slope): (&u32, &f64)| {
-                sums[bins[row as usize] as usize].add(Sum { slope, rows: 1.0 });
-            };
-            let (mut pairs, mut of) = (rows.chunks_exact(2), slopes.chunks_exact(2));
-            for (rows, slopes) in pairs.by_ref().zip(of.by_ref()) {
-                add(&mut turns[0], (&rows[0], &slopes[0]));
-                add(&mut turns[1], (&rows[1], &slopes[1]));
-            }
-            pairs.remainder().iter().zip(of.remainder()).for_each(|pair| add(&mut turns[0], pair));
-            for (at, sum) in sums.iter_mut().enumerate() {
-                *sum = turns[0][at];
-                sum.add(turns[1][at]);
-            }
+        let fill = |columns: &mut [(&[u8], &mut [Sum])]| match columns {
+            [one, other] => add_up(rows, &slopes, [one, other]),
+            _ => columns.iter_mut().for_each(|one| add_up(rows, &slopes, [one])),
         };
         match rows.len() {
-            0..SHARED_ROWS_MIN => places.into_iter().for_each(fill),
-            _ => places.into_par_iter().for_each(fill),
+            0..SHARED_ROWS_MIN => columns.chunks_mut(2).for_each(fill),
+            _ => columns.par_chunks_mut(2).for_each(fill),
         }
         sums
     }
@@ -321,6 +307,35 @@ impl<'a> Grower<'a> {
             histogram,
             from: Some((node, side)),
         })
+    }
+}
+
+/// The sums of some columns by bin, over rows with their slopes.
+fn add_up<const N: usize>(
+    rows: &[u32],
+    slopes: &[f64],
+    mut columns: [&mut (&[u8], &mut [Sum]); N],
+) {
+    // Two sums by turns: most rows share a bin in many columns, and an addition would wait for the
+    // one before it. Two columns at a time share the reading of rows and slopes (1.45 times faster).
+    let mut turns = [[[Sum::default(); BINS_MAX + 1]; 2]; N];
+    let mut add = |turn: usize, row: u32, slope: f64| {
+        for (turns, (bins, _)) in turns.iter_mut().zip(&columns) {
+            turns[turn][bins[row as usize] as usize].add(Sum { slope, rows: 1.0 });
+        }
+    };
+    let (pairs, last) = rows.as_chunks::<2>();
+    let (slopes_of, last_slope) = slopes.as_chunks::<2>();
+    for (rows, slopes) in pairs.iter().zip(slopes_of) {
+        add(0, rows[0], slopes[0]);
+        add(1, rows[1], slopes[1]);
+    }
+    last.iter().zip(last_slope).for_each(|(&row, &slope)| add(0, row, slope));
+    for (turns, (_, sums)) in turns.iter().zip(&mut columns) {
+        for (at, sum) in sums.iter_mut().enumerate() {
+            *sum = turns[0][at];
+            sum.add(turns[1][at]);
+        }
     }
 }
 
