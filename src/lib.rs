@@ -31,6 +31,8 @@ pub mod eval;
 
 pub mod bundle;
 
+pub mod onnx;
+
 pub mod track;
 
 pub mod score;

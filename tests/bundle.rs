@@ -15,7 +15,8 @@ use serde_json::Value;
 use crate::common::{Shared, Small, Table, run, run_ok};
 
 /// Files of every bundle; beside them stands one for each member.
-const FILES: [&str; 4] = ["manifest.json", "model.json", "features.json", "golden.jsonl"];
+const FILES: [&str; 5] =
+    ["manifest.json", "model.json", "features.json", "golden.jsonl", "model.onnx"];
 
 /// All files of a bundle.
 fn files(bundle: &Path) -> Vec<String> {

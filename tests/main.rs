@@ -7,6 +7,7 @@ mod common;
 mod compare;
 mod device;
 mod hazard;
+mod onnx;
 mod ops;
 mod panel;
 mod partitions;

@@ -48,7 +48,7 @@ pub struct Champion<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format_version: u32,
-    /// First half of the sha256 over all files' checksums.
+    /// First half of the sha256 over the checksums of the files that the rest is made from.
     pub bundle_id: String,
     /// The champion's name in the run's tables.
     pub model: String,
@@ -69,14 +69,16 @@ pub struct FileEntry {
     pub bytes: u64,
 }
 
+impl FileEntry {
+    fn of(bytes: &[u8]) -> Self {
+        FileEntry { sha256: fsx::sha256_hex(bytes), bytes: bytes.len() as u64 }
+    }
+}
+
 impl Manifest {
     pub fn new(files: &[(String, Vec<u8>)], champion: &Champion, origin: &Origin) -> Self {
-        let entry = |bytes: &Vec<u8>| FileEntry {
-            sha256: fsx::sha256_hex(bytes),
-            bytes: bytes.len() as u64,
-        };
         let files: BTreeMap<String, FileEntry> =
-            files.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
+            files.iter().map(|(name, bytes)| (name.clone(), FileEntry::of(bytes))).collect();
         let sums: String = files.iter().map(|(n, f)| format!("{n} {}\n", f.sha256)).collect();
         Manifest {
             format_version: FORMAT_VERSION,
@@ -89,6 +91,11 @@ impl Manifest {
             metrics: champion.metrics.clone(),
             manifest_sha256: BLANK.to_owned(),
         }
+    }
+
+    /// Lists a file that was made from the others.
+    pub(super) fn add(&mut self, name: &str, bytes: &[u8]) {
+        self.files.insert(name.to_owned(), FileEntry::of(bytes));
     }
 
     /// The file's bytes, with its own checksum filled in.

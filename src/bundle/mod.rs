@@ -8,6 +8,7 @@
 //! | `<member>.safetensors` | parameters of a network |
 //! | `<member>.json` | nodes of trees, or weights of a logistic regression |
 //! | `golden.jsonl` | raw customers with their risks, scored again on every load |
+//! | `model.onnx` | all of it for other runtimes; made from the rest; here it is checked only |
 
 mod golden;
 mod manifest;
@@ -27,7 +28,7 @@ use crate::features::FittedFeatures;
 use crate::fsx;
 use crate::panel::Intake;
 
-pub use golden::{GOLDEN_ROWS, GoldenRow};
+pub use golden::{GOLDEN_ROWS, GoldenRow, parse as parse_rows, score as score_rows};
 pub use manifest::{Champion, Manifest, Origin};
 pub use member::{Form, Learned, Member, Ready, Uncalibrated};
 pub use scorer::{Outlook, Scorer};
@@ -36,8 +37,11 @@ const MODEL: &str = "model.json";
 const FEATURES: &str = "features.json";
 const GOLDEN: &str = "golden.jsonl";
 
+/// The file for other runtimes.
+pub const ONNX: &str = "model.onnx";
+
 /// Names that no member's file may have.
-const RESERVED: [&str; 4] = [manifest::NAME, MODEL, FEATURES, GOLDEN];
+const RESERVED: [&str; 5] = [manifest::NAME, MODEL, FEATURES, GOLDEN, ONNX];
 
 /// What the files hold, apart from the manifest.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,12 +104,16 @@ impl Model {
     }
 }
 
-/// Writes a bundle and returns its id.
+/// Makes files out of the contents of a bundle, given its id.
+pub type Derive<'a> = &'a dyn Fn(&str) -> Result<Vec<(String, Vec<u8>)>>;
+
+/// Writes a bundle and returns its id. What `derive` makes lies beside the contents and stands in
+/// the manifest, but takes no part in the id.
 pub fn publish(
     folder: &Path,
     contents: &Contents,
-    champion: &Champion,
-    origin: &Origin,
+    (champion, origin): (&Champion, &Origin),
+    derive: Derive,
 ) -> Result<String> {
     let mut golden = Vec::new();
     for row in &contents.golden {
@@ -120,7 +128,11 @@ pub fn publish(
     for (member, learned) in contents.model.members.iter().zip(&contents.learned) {
         files.push((member.file(), learned.to_bytes()?));
     }
-    let manifest = Manifest::new(&files, champion, origin);
+    let mut manifest = Manifest::new(&files, champion, origin);
+    for (name, bytes) in derive(&manifest.bundle_id)? {
+        manifest.add(&name, &bytes);
+        files.push((name, bytes));
+    }
     let bytes = manifest.to_bytes()?;
     fsx::publish_folder(folder, |temp| {
         for (name, bytes) in &files {
@@ -144,6 +156,11 @@ pub struct Bundle {
 /// # Errors
 /// [`Kind::Corrupt`] with the file that is not as it was published.
 pub fn load(folder: &Path, device: &Device) -> Result<Bundle> {
+    open(folder, device).map(|(bundle, _)| bundle)
+}
+
+/// Like [`load`], with what the files hold.
+pub fn open(folder: &Path, device: &Device) -> Result<(Bundle, Contents)> {
     if !folder.is_dir() {
         return Err(Kind::Data.at(folder).msg("is no bundle: there is no such folder"));
     }
@@ -164,9 +181,13 @@ pub fn load(folder: &Path, device: &Device) -> Result<Bundle> {
             .map_err(|error| Kind::Corrupt.at(&path).msg(error.message))?;
         learned.push(found);
     }
-    let scorer = Scorer::new(&model, features, &learned, device)?;
+    if manifest.files.contains_key(ONNX) {
+        manifest.checked(folder, ONNX)?;
+    }
+    let scorer = Scorer::new(&model, features.clone(), &learned, device)?;
     golden::check(&golden, &scorer, &model.intake, &folder.join(GOLDEN))?;
-    Ok(Bundle { manifest, model, scorer })
+    let contents = Contents { model: model.clone(), features, learned, golden };
+    Ok((Bundle { manifest, model, scorer }, contents))
 }
 
 fn parse<T: DeserializeOwned>(folder: &Path, name: &str, bytes: &[u8]) -> Result<T> {

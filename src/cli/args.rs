@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::clock::Month;
 use crate::config::{self, Overrides, Resolved};
 use crate::error::{Kind, Result};
+use crate::onnx::Signature;
 use crate::tune::Params;
 
 /// From raw customer data to a retention decision.
@@ -58,6 +59,11 @@ pub enum Verb {
         before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
     )]
     Score(ScoreArgs),
+    /// Write the model of a bundle as one file that other programs run.
+    #[command(
+        before_help = "Example: churn export runs/a --format onnx --out churn.onnx\n         churn export runs/a/bundle --format onnx --signature matrix --out churn.onnx"
+    )]
+    Export(ExportArgs),
     /// Time training steps: one JSON case per line in, one JSON timing per line out.
     #[command(
         before_help = "Example: echo '{\"model\":\"gru\",\"rows\":512,\"months\":24,\"inputs\":16,\"hidden\":64,\"steps\":20}' | churn bench"
@@ -245,20 +251,44 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub bundle: PathBuf,
     /// Folder with the same tables as in training, or one file per source.
-    #[arg(long, required = true, num_args = 1..)]
+    #[arg(long, required_unless_present = "raw", num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// File to write: .csv or .parquet.
-    #[arg(long)]
-    pub output: PathBuf,
+    #[arg(long, required_unless_present = "raw")]
+    pub output: Option<PathBuf>,
     /// Score at the end of this month (2024-06); the last month with data if left out.
     #[arg(long)]
     pub as_of: Option<Month>,
+    /// Also write every customer as it came from the tables, with its risk, as one JSON line each
+    /// like those of the bundle's golden.jsonl: what another program must reproduce.
+    #[arg(long, value_name = "FILE")]
+    pub rows: Option<PathBuf>,
+    /// Instead of --input: customers as --rows writes them, each at the end of its history. Their
+    /// risks go to --rows.
+    #[arg(long, value_name = "FILE", requires = "rows", conflicts_with_all = ["input", "output", "as_of", "curve"])]
+    pub raw: Option<PathBuf>,
     /// Add the risk up to each month of the horizon, and the months expected within it.
     #[arg(long, alias = "horizon")]
     pub curve: bool,
     /// auto, gpu, gpu:N, cpu or ndarray.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ExportArgs {
+    /// Bundle folder, or the run that holds it.
+    pub from: PathBuf,
+    /// onnx.
+    #[arg(long, default_value = "onnx")]
+    pub format: String,
+    /// File to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// columns: an input for each raw column. matrix: one matrix of numbers, categories as codes;
+    /// for models without months.
+    #[arg(long, default_value = "columns")]
+    pub signature: Signature,
 }
 
 #[derive(Debug, ClapArgs)]

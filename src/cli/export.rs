@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::SplitSpec;
 use crate::error::{Kind, Result};
 use crate::panel::{Part, Snapshots};
-use crate::tensors;
+use crate::{onnx, tensors};
 
 /// Snapshots that are scored to time the champion: enough to fill batches, done in a moment.
 const TIMED_ROWS: usize = 2048;
@@ -55,7 +55,19 @@ pub fn export(outcome: &Outcome, clock: &dyn Clock, path: &Path) -> Result<Strin
         data_sha256: data.facts.sha256.clone(),
         fold: fold.number,
     };
-    bundle::publish(path, &contents, &champion, &origin)
+    let derive = |bundle_id: &str| {
+        let identity = onnx::Identity { bundle_id, model: name };
+        match onnx::export(&contents, identity, onnx::Signature::Columns) {
+            Ok(exported) => Ok(vec![(bundle::ONNX.to_owned(), exported.bytes)]),
+            // The bundle is whole without it.
+            Err(error) if error.kind == Kind::Usage => {
+                tracing::warn!("no {} in the bundle: {error}", bundle::ONNX);
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    };
+    bundle::publish(path, &contents, (&champion, &origin), &derive)
 }
 
 /// The learners that a model is made of.

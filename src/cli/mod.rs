@@ -17,6 +17,7 @@ mod losses;
 mod memory;
 mod output;
 mod parts;
+mod portable;
 mod predictions;
 mod progress;
 mod quickstart;
@@ -86,6 +87,7 @@ fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Compare(args) => compare::run(&args)?,
         Verb::Tune(args) => tune::run(&context, &args)?,
         Verb::Score(args) => score::run(&args)?,
+        Verb::Export(args) => portable::run(&args)?,
         Verb::Bench(args) => bench::run(&context, &args)?,
         Verb::Config { verb: ConfigVerb::Show(args) } => {
             output::print(&config::show(&args.load()?))?;

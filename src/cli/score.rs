@@ -1,26 +1,72 @@
 //! `churn score`.
 
+use std::io::Write;
+use std::path::Path;
+
 use super::args::ScoreArgs;
 use super::output;
-use crate::bundle;
-use crate::error::Result;
+use crate::bundle::{self, Bundle, GoldenRow};
+use crate::error::{Kind, Result};
 use crate::panel::Inputs;
 use crate::score::Detail;
-use crate::{score, tensors};
+use crate::{fsx, score, tensors};
+
+/// Largest file of raw customers.
+const RAW_BYTES_MAX: u64 = 2 << 30;
 
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let device = tensors::choose(args.device.parse()?)?;
     let bundle = bundle::load(&args.bundle, &device.device)?;
+    match (&args.raw, &args.rows, &args.output) {
+        (Some(raw), Some(rows), _) => score_raw(&bundle, raw, rows),
+        (None, _, Some(output)) => score_tables(&bundle, args, output),
+        _ => Err(Kind::Usage.msg("give --input and --output, or --raw and --rows")),
+    }
+}
+
+fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
     let intake = &bundle.model.intake;
     let inputs = match args.input.as_slice() {
         [folder] if folder.is_dir() => Inputs::under(folder, intake)?,
         files => Inputs::matched(files, intake)?,
     };
     let detail = if args.curve { Detail::Curve } else { Detail::Risk };
-    let scores = score::score(&bundle, &inputs, args.as_of, detail)?;
+    let how = (args.as_of, (detail, score::partitions(&inputs)));
+    let scores = match &args.rows {
+        None => score::score_with_rows(bundle, &inputs, how, &mut |_| Ok(()))?,
+        Some(path) => {
+            let draft = fsx::Draft::begin(path)?;
+            let mut out = draft.out();
+            let scores = score::score_with_rows(bundle, &inputs, how, &mut |part| {
+                part.rows().try_for_each(|row| write_line(&mut out, &row, path))
+            })?;
+            draft.publish()?;
+            scores
+        }
+    };
     let (rows, gone, as_of) = (scores.rows.len(), scores.gone, scores.as_of);
-    score::write(scores, &bundle.manifest.bundle_id, &args.output)?;
+    score::write(scores, &bundle.manifest.bundle_id, to)?;
     let when = as_of.map_or(String::new(), |month| format!(" at the end of {month}"));
     let left = if gone > 0 { format!(", {gone} had left before") } else { String::new() };
-    output::print(&format!("{rows} customers scored{when}{left}: {}", args.output.display()))
+    output::print(&format!("{rows} customers scored{when}{left}: {}", to.display()))
+}
+
+/// Customers as JSON lines in, the same with new risks out.
+fn score_raw(bundle: &Bundle, raw: &Path, path: &Path) -> Result<()> {
+    let rows = bundle::parse_rows(&fsx::read_limited(raw, RAW_BYTES_MAX)?, raw)?;
+    let customers: Vec<_> = rows.into_iter().map(|row| row.customer).collect();
+    let risks = bundle::score_rows(&customers, &bundle.scorer, &bundle.model.intake)?;
+    let draft = fsx::Draft::begin(path)?;
+    let mut out = draft.out();
+    let count = customers.len();
+    for (customer, risk) in customers.into_iter().zip(risks) {
+        write_line(&mut out, &GoldenRow { risk, customer }, path)?;
+    }
+    draft.publish()?;
+    output::print(&format!("{count} customers scored: {}", path.display()))
+}
+
+fn write_line(out: &mut dyn Write, row: &GoldenRow, path: &Path) -> Result<()> {
+    let line = serde_json::to_string(row).map_err(|error| Kind::Internal.msg(error.to_string()))?;
+    writeln!(out, "{line}").map_err(|error| Kind::Environment.at(path).io(&error))
 }

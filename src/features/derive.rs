@@ -6,10 +6,10 @@ use std::f32::consts::TAU;
 use crate::panel::{AttributeCells, AttributeColumn, AttributeTable, Panel};
 
 /// Months over which the trailing mean of a delta is taken.
-const DELTA_MONTHS: usize = 3;
+pub const DELTA_MONTHS: usize = 3;
 
 /// Days in a mean Gregorian month.
-const DAYS_PER_MONTH: f32 = 30.436_875;
+pub const DAYS_PER_MONTH: f32 = 30.436_875;
 
 /// Raw features of each measure at each month, in this order.
 pub const MONTHLY: [&str; 4] = ["level", "delta", "delta_mean", "months_since"];

@@ -53,7 +53,7 @@ impl FittedFeatures {
     }
 
     /// Months back, besides the as-of month, at which levels are columns.
-    fn lags(&self) -> usize {
+    pub fn lags(&self) -> usize {
         let longest = self.spec.windows.iter().copied().max().unwrap_or(0);
         longest.min(LAGS_MAX).saturating_sub(1) as usize
     }

@@ -7,7 +7,7 @@ use crate::config::effort::BINS_MAX;
 use crate::config::model::Scaling;
 
 /// Standard deviations (or quartile ranges) at which the smooth clip begins to bite (RealMLP).
-const CLIP: f32 = 3.0;
+pub const CLIP: f32 = 3.0;
 
 /// Points of the quantile map.
 const QUANTILES: usize = 64;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{AttributeCells, AttributeColumn, AttributeTable};
+use super::build::MONTHS_MAX;
 use super::{BuildReport, Calendar, Panel};
 use crate::clock::{Month, format_day, parse_day};
 use crate::config::ColumnType;
@@ -66,10 +67,14 @@ impl Panel {
     /// A panel of plain customers; each history ends where it ends.
     pub fn from_raw(raw: &[RawCustomer], intake: &Intake) -> Result<Panel> {
         let measures = measures_of(intake);
+        raw.iter().try_for_each(check)?;
         let starts: Vec<Month> = raw.iter().map(|c| c.start.unwrap_or(Month(0))).collect();
         let first = starts.iter().min().copied().unwrap_or(Month(0));
         let ends = raw.iter().zip(&starts).map(|(c, start)| start.0 + c.length as i32);
         let months = ends.max().unwrap_or(1) - first.0;
+        if months > i32::from(u16::MAX) {
+            return Err(Kind::Corrupt.msg(format!("raw customers lie {months} months apart")));
+        }
         let mut offsets = vec![0];
         let mut values = Vec::new();
         for customer in raw {
@@ -96,6 +101,19 @@ impl Panel {
             attributes: tables(raw, intake)?,
             report: BuildReport::default(),
         })
+    }
+}
+
+/// That a customer has months, as many as a panel may have, in years that there are.
+fn check(customer: &RawCustomer) -> Result<()> {
+    let (id, length) = (&customer.customer_id, customer.length);
+    let wrong = |what: String| Err(Kind::Corrupt.msg(format!("the raw customer `{id}` {what}")));
+    if !(1..=MONTHS_MAX as usize).contains(&length) {
+        return wrong(format!("has {length} months, expected 1 to {MONTHS_MAX}"));
+    }
+    match customer.start {
+        Some(start) if !(0..10_000).contains(&start.year()) => wrong(format!("starts in {start}")),
+        _ => Ok(()),
     }
 }
 

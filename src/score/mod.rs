@@ -7,7 +7,7 @@ mod curve;
 
 use std::path::Path;
 
-use crate::bundle::{Bundle, Outlook};
+use crate::bundle::{Bundle, GoldenRow, Outlook};
 use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::panel::{self, Extent, Inputs, Intake, Panel, Snapshots};
@@ -60,8 +60,7 @@ pub fn score(
     as_of: Option<Month>,
     detail: Detail,
 ) -> Result<Scores> {
-    let partitions = (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX).max(1);
-    score_in_partitions(bundle, inputs, as_of, (detail, partitions))
+    score_in_partitions(bundle, inputs, as_of, (detail, partitions(inputs)))
 }
 
 /// Like [`score`], in a given number of partitions; the numbers are the same for any.
@@ -69,7 +68,42 @@ pub fn score_in_partitions(
     bundle: &Bundle,
     inputs: &Inputs,
     as_of: Option<Month>,
-    (detail, partitions): (Detail, u64),
+    how: (Detail, u64),
+) -> Result<Scores> {
+    score_with_rows(bundle, inputs, (as_of, how), &mut |_| Ok(()))
+}
+
+/// The customers of a partition that were scored.
+pub struct Part<'a> {
+    panel: &'a Panel,
+    /// Into the panel, and their risks.
+    customers: &'a [usize],
+    risks: &'a [f64],
+}
+
+impl Part<'_> {
+    /// As they came from the tables, each with its risk.
+    pub fn rows(&self) -> impl Iterator<Item = GoldenRow> {
+        let last = self.panel.calendar.months as usize - 1;
+        let row = move |(&customer, &risk): (&usize, &f64)| GoldenRow {
+            risk,
+            customer: self.panel.raw(customer, last),
+        };
+        self.customers.iter().zip(self.risks).map(row)
+    }
+}
+
+/// How many partitions [`score`] takes.
+pub fn partitions(inputs: &Inputs) -> u64 {
+    (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX).max(1)
+}
+
+/// Like [`score_in_partitions`], handing each partition on once it is scored.
+pub fn score_with_rows(
+    bundle: &Bundle,
+    inputs: &Inputs,
+    (as_of, (detail, partitions)): (Option<Month>, (Detail, u64)),
+    consume: &mut dyn FnMut(&Part) -> Result<()>,
 ) -> Result<Scores> {
     let months = match detail {
         Detail::Risk => 0,
@@ -93,6 +127,7 @@ pub fn score_in_partitions(
         let index = panel.calendar.months as usize - 1;
         let snapshots = Snapshots::unlabelled(chosen.iter().map(|&customer| (customer, index)));
         let Outlook { risks, curves } = bundle.scorer.outlook(&panel, &snapshots)?;
+        consume(&Part { panel: &panel, customers: &chosen, risks: &risks })?;
         let scored = |(row, (&customer, risk)): (usize, (&usize, f64))| Scored {
             customer_id: panel.customers[customer].clone(),
             risk,

@@ -1,0 +1,96 @@
+//! What the file says of itself: metadata of the model, as texts or JSON.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::inputs::{
+    AS_OF, AS_OF_MEANING, Column, Columns, HISTORY, HISTORY_MEANING, Holds, MATRIX,
+};
+use super::{Identity, Signature};
+use crate::bundle::Contents;
+use crate::error::{Kind, Result};
+
+pub const DESCRIPTION: &str = "Churn model: raw columns in, calibrated risk out. The metadata \
+    `schema` describes the inputs, `label` what the risk is the probability of.";
+pub const RISK_MEANING: &str = "Calibrated probability of churn in the window of the label.";
+pub const CURVE_MEANING: &str =
+    "Risk of churn up to each month of the horizon; the last one is the risk.";
+
+/// Keys and values of the model's metadata.
+///
+/// # Errors
+/// [`Kind::Internal`] if something cannot be written as JSON.
+pub fn facts(
+    contents: &Contents,
+    identity: Identity,
+    (signature, columns): (Signature, &Columns),
+    read: &BTreeSet<&str>,
+) -> Result<Vec<(&'static str, String)>> {
+    let model = &contents.model;
+    let members: Vec<Value> = (model.members.iter())
+        .map(|member| json!({ "name": member.name, "weight": member.weight }))
+        .collect();
+    Ok(vec![
+        ("bundle_id", identity.bundle_id.to_owned()),
+        ("model", identity.model.to_owned()),
+        ("members", text(&members)?),
+        ("signature", signature.name().to_owned()),
+        ("schema", text(&schema(signature, columns, read))?),
+        ("label", text(&model.label)?),
+        ("calibration", text(&model.calibrator)?),
+    ])
+}
+
+fn text(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Kind::Internal.msg(error.to_string()))
+}
+
+fn schema(signature: Signature, columns: &Columns, read: &BTreeSet<&str>) -> Value {
+    let is_there = |name: &str| signature == Signature::Matrix || read.contains(name);
+    let there = columns.all().filter(|column| is_there(&column.name));
+    let mut all: Vec<Value> = there.map(|column| describe(column, signature)).collect();
+    for (name, meaning) in [(HISTORY, HISTORY_MEANING), (AS_OF, AS_OF_MEANING)] {
+        if signature == Signature::Columns && is_there(name) {
+            all.push(json!({
+                "name": name, "holds": name, "type": "int64", "shape": ["N", 1], "meaning": meaning
+            }));
+        }
+    }
+    match signature {
+        Signature::Columns => json!({ "inputs": all }),
+        Signature::Matrix => json!({
+            "inputs": [{ "name": MATRIX, "type": "float32", "shape": ["N", all.len()] }],
+            "columns": all
+        }),
+    }
+}
+
+fn describe(column: &Column, signature: Signature) -> Value {
+    let by_name = signature == Signature::Columns;
+    let is_text = by_name && column.holds == Holds::Category;
+    let meaning = match (by_name, column.holds) {
+        (false, Holds::Category) => {
+            "Code: 0 or NaN is missing, 1 any other value, 2 and up the values in their order."
+                .to_owned()
+        }
+        _ => column.meaning(),
+    };
+    let mut described = json!({
+        "name": column.name,
+        "holds": column.holds,
+        "type": if is_text { "string" } else { "float32" },
+        "meaning": meaning,
+    });
+    if by_name {
+        described["shape"] = json!(["N", if column.monthly { json!("T") } else { json!(1) }]);
+    }
+    if let Some(source) = &column.source {
+        described["source"] = json!(source);
+    }
+    if column.holds == Holds::Category {
+        described["values"] = json!(column.values);
+    }
+    described
+}

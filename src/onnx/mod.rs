@@ -1,0 +1,169 @@
+//! A bundle as one ONNX file: raw columns in, calibrated risk out, in any runtime.
+//!
+//! The graph is made from what the bundle holds (fitted features, learned numbers, calibrator), by
+//! code that mirrors the code that computes them here. Where a decision hangs on a number (trees,
+//! window aggregates) the graph computes it bit by bit as we do; elsewhere risks agree to 1e-5.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `proto` | the messages of the format |
+//! | `graph` | the builder: values, names, constants, the file |
+//! | `ops` | operators as methods |
+//! | `inputs` | raw columns, by name or as one matrix |
+//! | `history`, `windows`, `scale`, `blocks` | features |
+//! | `networks`, `trees`, `logistic` | models |
+//! | `outlook` | members to a risk and its course, average, calibration |
+//! | `facts` | what the file says of itself |
+
+mod blocks;
+mod facts;
+mod graph;
+mod history;
+mod inputs;
+mod logistic;
+mod networks;
+mod ops;
+mod outlook;
+mod proto;
+mod scale;
+mod trees;
+mod windows;
+
+use crate::bundle::{Contents, Form, Learned, Member};
+use crate::error::{Kind, Result};
+use crate::features::FittedFeatures;
+use blocks::Blocks;
+use graph::{Attr, Axis, Call, Graph, ML};
+use inputs::{Columns, Inputs};
+use networks::Weights;
+use outlook::Uncalibrated;
+use proto::ElementType::F64;
+
+pub use graph::{OPSET, OPSET_ML};
+
+/// What the model is called with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signature {
+    /// An input for each raw column.
+    Columns,
+    /// One matrix of numbers `[N, F]`; for models without months.
+    Matrix,
+}
+
+impl Signature {
+    pub fn name(self) -> &'static str {
+        match self {
+            Signature::Columns => "columns",
+            Signature::Matrix => "matrix",
+        }
+    }
+}
+
+impl std::str::FromStr for Signature {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "columns" => Ok(Signature::Columns),
+            "matrix" => Ok(Signature::Matrix),
+            _ => Err(format!("`{text}` is neither columns nor matrix")),
+        }
+    }
+}
+
+/// What a file belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    pub bundle_id: &'a str,
+    /// The champion's name in the run's tables.
+    pub model: &'a str,
+}
+
+/// A model as a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    pub bytes: Vec<u8>,
+    /// Names, in their order.
+    pub inputs: Vec<String>,
+    pub outputs: Vec<&'static str>,
+    pub nodes: usize,
+}
+
+/// Makes the file. The same contents give the same bytes.
+///
+/// # Errors
+/// [`Kind::Usage`] for what cannot be exported, with what to do; [`Kind::Corrupt`] if the contents
+/// do not fit together.
+pub fn export(contents: &Contents, identity: Identity, signature: Signature) -> Result<Exported> {
+    let (model, fitted) = (&contents.model, &contents.features);
+    let mut graph = Graph::default();
+    let g = &mut graph;
+    let columns = Columns::new(model, fitted)?;
+    let inputs = Inputs::declare(g, columns.clone(), signature)?;
+    let mut blocks = Blocks::new(g, fitted, inputs)?;
+    let mut shares = Vec::new();
+    let mut curve = None;
+    for (member, learned) in model.members.iter().zip(&contents.learned) {
+        let found = g.within(&member.name, |g| of_member(g, &mut blocks, member, learned))?;
+        shares.push((member.weight, found.log_odds));
+        // An average of models has no curve.
+        curve = found.curve.filter(|_| model.members.len() == 1);
+    }
+    let mean = g.within("average", |g| outlook::blend(g, &shares));
+    let scope = format!("calibration/{}", model.calibrator.name());
+    let log_odds = g.within(&scope, |g| outlook::calibrated(g, &model.calibrator, &mean));
+    let risk = g.within("sigmoid", |g| outlook::risk(g, &log_odds));
+    let mut outputs = vec![RISK];
+    let shown = g.within("shown", |g| outlook::shown(g, &risk));
+    g.output(&shown, RISK, &[Axis::Any("N"), Axis::Fixed(1)], facts::RISK_MEANING);
+    if let Some(curve) = curve {
+        let bent = g.within("course", |g| outlook::end_at(g, &curve, &risk));
+        let bent = g.within("course", |g| outlook::shown(g, &bent));
+        let axes = [Axis::Any("N"), Axis::Fixed(model.curve_months())];
+        g.output(&bent, CURVE, &axes, facts::CURVE_MEANING);
+        outputs.push(CURVE);
+    }
+    let facts = facts::facts(contents, identity, (signature, &columns), &graph.read_inputs())?;
+    let finished = graph.finish("churn", facts::DESCRIPTION, &facts);
+    Ok(Exported { bytes: finished.bytes, inputs: finished.inputs, outputs, nodes: finished.nodes })
+}
+
+const RISK: &str = "risk";
+const CURVE: &str = "risk_curve";
+
+fn of_member(
+    g: &mut Graph,
+    blocks: &mut Blocks,
+    member: &Member,
+    learned: &Learned,
+) -> Result<Uncalibrated> {
+    match (&member.form, learned) {
+        (Form::Network { architecture, log_odds_shift }, Learned::Network(parameters)) => {
+            check(architecture.months, blocks.fitted)?;
+            let weights = Weights { parameters, prefix: "" };
+            let outputs = networks::outputs(g, blocks, architecture, &weights)?;
+            let members =
+                if architecture.kind.is_sequence() { 1 } else { architecture.mlp.members };
+            let size = (members, architecture.hazards);
+            Ok(outlook::read(g, &outputs, size, *log_odds_shift))
+        }
+        (Form::Trees, Learned::Trees(trees)) => {
+            let log_odds = trees::log_odds(g, blocks, trees)?;
+            Ok(Uncalibrated { log_odds: g.cast(&log_odds, F64), curve: None })
+        }
+        (Form::Logistic, Learned::Logistic(logistic)) => {
+            Ok(Uncalibrated { log_odds: logistic::log_odds(g, blocks, logistic)?, curve: None })
+        }
+        _ => Err(Kind::Corrupt.msg(format!("`{}` is of another form than its file", member.name))),
+    }
+}
+
+fn check(months: usize, fitted: &FittedFeatures) -> Result<()> {
+    match months == fitted.month_width() {
+        true => Ok(()),
+        false => Err(Kind::Corrupt.msg("the network was fitted on other months than the features")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

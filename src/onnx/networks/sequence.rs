@@ -1,0 +1,223 @@
+//! The networks over months, by the standard operator GRU (gates in the order z, r, h,
+//! `linear_before_reset` = 1, time first).
+//!
+//! A shorter history stands at the end of T, and the months before it must leave the state where
+//! it is. They carry a flag that opens the update gate, so that the new state is the old one; that
+//! needs no `sequence_lens`, which not every runtime knows, and keeps a state from before the first
+//! month.
+
+use super::super::Attr;
+use super::super::blocks::Blocks;
+use super::super::graph::{Call, Graph, Value};
+use super::super::proto::ElementType::F32;
+use super::{Weights, columns};
+use crate::config::{Fusion, GruSpec, History};
+use crate::error::{Kind, Result};
+use crate::nn::Architecture;
+
+/// Weight of the flag in the update gate: its sigmoid is 1 whatever else comes in.
+const HOLD: f32 = 1000.0;
+
+/// Below every state, which lies in -1..1.
+const NO_STATE: f64 = -2.0;
+
+/// `[N, K]`.
+pub fn gru(
+    g: &mut Graph,
+    blocks: &mut Blocks,
+    architecture: &Architecture,
+    weights: &Weights,
+) -> Result<Value> {
+    let history = stack(g, blocks, (&architecture.gru, weights), &[])?;
+    weights.dense(g, &history, "head")
+}
+
+/// `[N, K]`; see [`HybridNet`](crate::nn::HybridNet) for the ways to join.
+pub fn hybrid(
+    g: &mut Graph,
+    blocks: &mut Blocks,
+    architecture: &Architecture,
+    weights: &Weights,
+) -> Result<Value> {
+    let fixed = trunk(g, blocks, architecture, weights)?;
+    let from_static = weights.dense(g, &fixed, "from_static")?;
+    let spec = &architecture.gru;
+    let joined = match spec.fusion {
+        Fusion::Initial => {
+            let starts = g.tanh(&from_static);
+            let hidden = spec.hidden as i64;
+            let start =
+                |layer: i64| g.slice(&starts, 1, layer * hidden, Some((layer + 1) * hidden));
+            let starts: Vec<Value> = (0..spec.layers as i64).map(start).collect();
+            let history = stack(g, blocks, (spec, weights), &starts)?;
+            weights.dense(g, &history, "from_state")?
+        }
+        Fusion::Concatenate => {
+            let history = stack(g, blocks, (spec, weights), &[])?;
+            let states = weights.dense(g, &history, "from_state")?;
+            g.add(&states, &from_static)
+        }
+        Fusion::Gated => {
+            let history = stack(g, blocks, (spec, weights), &[])?;
+            let states = weights.dense(g, &history, "from_state")?;
+            let gate = weights.dense(g, &history, "gate.of_state")?;
+            let of_static = weights.dense(g, &fixed, "gate.of_static")?;
+            let gate = g.add(&gate, &of_static);
+            let gate = g.sigmoid(&gate);
+            let apart = g.sub(&states, &from_static);
+            let mixed = g.mul(&gate, &apart);
+            g.add(&mixed, &from_static)
+        }
+    };
+    let joined = g.relu(&joined);
+    weights.dense(g, &joined, "head")
+}
+
+/// The static branch, `[N, width]`.
+fn trunk(
+    g: &mut Graph,
+    blocks: &mut Blocks,
+    architecture: &Architecture,
+    weights: &Weights,
+) -> Result<Value> {
+    let numbers = blocks.fixed(g)?;
+    g.within("trunk", |g| {
+        let weights = weights.under("trunk.");
+        let row = columns::row(g, blocks, (architecture, &weights), numbers)?;
+        let mut x = weights.dense(g, &row, "input")?;
+        for block in 0..architecture.mlp.blocks {
+            let name = |part: &str| format!("blocks.{block}.{part}");
+            let hidden = layer_norm(g, &x, &weights, &name("norm"))?;
+            let hidden = weights.dense(g, &hidden, &name("wide"))?;
+            let hidden = g.relu(&hidden);
+            let hidden = weights.dense(g, &hidden, &name("back"))?;
+            x = g.add(&x, &hidden);
+        }
+        let x = layer_norm(g, &x, &weights, "norm")?;
+        Ok(g.relu(&x))
+    })
+}
+
+/// Of burn's layers.
+const EPSILON: f64 = 1e-5;
+
+fn layer_norm(g: &mut Graph, x: &Value, weights: &Weights, name: &str) -> Result<Value> {
+    g.within(name, |g| {
+        let mean = g.reduce_mean(x, -1);
+        let centred = g.sub(x, &mean);
+        let squares = g.mul(&centred, &centred);
+        let variance = g.reduce_mean(&squares, -1);
+        let variance = g.add_number(&variance, EPSILON);
+        let deviation = g.sqrt(&variance);
+        let normal = g.div(&centred, &deviation);
+        let gamma = weights.get(g, &format!("{name}.gamma"))?;
+        let beta = weights.get(g, &format!("{name}.beta"))?;
+        let scaled = g.mul(&normal, &gamma);
+        Ok(g.add(&scaled, &beta))
+    })
+}
+
+/// What the recurrent layers say at the as-of month, `[N, H]` or `[N, 3H]`. `starts` are states
+/// before the first month, `[N, H]` of each layer; none for zeros.
+fn stack(
+    g: &mut Graph,
+    blocks: &mut Blocks,
+    (spec, weights): (&GruSpec, &Weights),
+    starts: &[Value],
+) -> Result<Value> {
+    let months = blocks.months(g)?;
+    let valid = blocks.history()?.valid()?;
+    let valid = g.transpose(&valid, &[1, 0]);
+    let valid = g.unsqueeze(&valid, &[2]);
+    let before = g.not(&valid);
+    let hold = g.cast(&before, F32);
+    // Time first, `[T, N, ..]`, from here on.
+    let mut x = g.transpose(&months, &[1, 0, 2]);
+    let mut last = None;
+    for layer in 0..spec.layers {
+        let found = g.within(&format!("gru.{layer}"), |g| {
+            layer_of(g, (&x, &hold), (spec, weights, layer), starts.get(layer))
+        })?;
+        x = found.0;
+        last = Some(found.1);
+    }
+    let last = last.ok_or_else(|| Kind::Corrupt.msg("a GRU without layers"))?;
+    Ok(match spec.history {
+        History::Last => last,
+        History::Pooled => g.within("history", |g| {
+            let none = g.scalar(0.0, F32);
+            let shown = g.choose(&valid, &x, &none);
+            let sum = g.reduce_sum(&shown, 0);
+            let count = g.cast(&valid, F32);
+            let count = g.reduce_sum(&count, 0);
+            let mean = g.div(&sum, &count);
+            let mean = g.squeeze(&mean, &[0]);
+            let most = g.scalar(NO_STATE, F32);
+            let most = g.choose(&valid, &x, &most);
+            let most = g.reduce_max(&most, 0);
+            let most = g.squeeze(&most, &[0]);
+            g.concat(1, &[last, mean, most])
+        }),
+    })
+}
+
+/// All states `[T, N, H]` and the last one `[N, H]`.
+fn layer_of(
+    g: &mut Graph,
+    (x, hold): (&Value, &Value),
+    (spec, weights, layer): (&GruSpec, &Weights, usize),
+    start: Option<&Value>,
+) -> Result<(Value, Value)> {
+    let hidden = spec.hidden;
+    let name = |part: &str| format!("stack.layers.{layer}.{part}");
+    let flagged = g.concat(2, &[x.clone(), hold.clone()]);
+    let input = weights.tensor(&name("input_weight"))?;
+    let width = input.shape[0];
+    let mut turned = gates(&input.values, width, hidden);
+    // One more input: the flag, in the update gate alone.
+    turned = (turned.chunks(width.max(1)).enumerate())
+        .flat_map(|(row, values)| {
+            let flag = if row < hidden { HOLD } else { 0.0 };
+            values.iter().copied().chain([flag])
+        })
+        .collect();
+    let input = g.f32s(&name("W"), &[1, 3 * hidden, width + 1], &turned);
+    let recurrent = weights.tensor(&name("hidden_weight"))?;
+    let turned = gates(&recurrent.values, hidden, hidden);
+    let recurrent = g.f32s(&name("R"), &[1, 3 * hidden, hidden], &turned);
+    let mut biases = gates(&weights.tensor(&name("input_bias"))?.values, 1, hidden);
+    biases.extend(gates(&weights.tensor(&name("hidden_bias"))?.values, 1, hidden));
+    let biases = g.f32s(&name("B"), &[1, 6 * hidden], &biases);
+    let start = start.map(|start| g.unsqueeze(start, &[0]));
+    let call = Call {
+        operator: "GRU",
+        domain: "",
+        inputs: &[
+            Some(&flagged),
+            Some(&input),
+            Some(&recurrent),
+            Some(&biases),
+            None,
+            start.as_ref(),
+        ],
+        attributes: vec![
+            ("hidden_size", Attr::Int(hidden as i64)),
+            ("linear_before_reset", Attr::Int(1)),
+        ],
+        outputs: &[F32, F32],
+    };
+    let found = g.call(call);
+    Ok((g.squeeze(&found[0], &[1]), g.squeeze(&found[1], &[0])))
+}
+
+/// `[inputs, 3H]` in the order r, z, n to `[3H, inputs]` in the order z, r, n.
+fn gates(weight: &[f32], inputs: usize, hidden: usize) -> Vec<f32> {
+    let mut turned = Vec::with_capacity(weight.len());
+    for gate in [1, 0, 2] {
+        for unit in 0..hidden {
+            let column = gate * hidden + unit;
+            turned.extend((0..inputs).map(|input| weight[input * 3 * hidden + column]));
+        }
+    }
+    turned
+}

@@ -1,0 +1,362 @@
+//! The ONNX file: in every bundle, the same each time, and equal to ours in another runtime.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use churn::bundle::{self, Champion, Contents, Manifest};
+use churn::eval::Calibrator;
+use churn::tensors;
+use tempfile::TempDir;
+
+use crate::common::{Small, run, run_ok, say};
+
+/// A Python with onnx and onnxruntime, or None, which is said.
+fn python() -> Option<String> {
+    let python = std::env::var("CHURN_TEST_PYTHON").unwrap_or_default();
+    let has_them = !python.is_empty()
+        && Command::new(&python)
+            .args(["-c", "import onnx, onnxruntime"])
+            .output()
+            .is_ok_and(|output| output.status.success());
+    if !has_them {
+        say("note: CHURN_TEST_PYTHON names no Python with onnx and onnxruntime, so that the \
+             exported models were not run");
+    }
+    has_them.then_some(python)
+}
+
+/// All rows and their variants at most 1e-5 apart; says which.
+#[track_caller]
+fn check(python: &str, bundle: &Path, data: &Path, more: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/interop/onnx_parity.py");
+    let mut command = Command::new(python);
+    command.arg(&script).args(["--churn", env!("CARGO_BIN_EXE_churn"), "--variants", "100"]);
+    command.arg("--run").arg(bundle).arg("--data").arg(data).args(more);
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{text}{err}", bundle.display());
+    for variant in ["all rows", "unknown strings", "missing values", "nothing known"] {
+        assert!(text.contains(variant), "no `{variant}` in\n{text}");
+    }
+    text
+}
+
+fn train_small(small: &Small, name: &str, sets: &[&str]) -> PathBuf {
+    let out = small.path(name);
+    let mut args = small.train_args(&out);
+    for set in sets {
+        args.extend(["--set".to_owned(), (*set).to_owned()]);
+    }
+    run_ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    PathBuf::from(out).join("bundle")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn the_bundle_holds_what_export_writes() {
+    let small = Small::telecom(200, 14);
+    let sets = ["models.use=[\"gru\"]", "models.champion=gru", "train.epochs_max=1"];
+    let bundle = train_small(&small, "gru", &sets);
+    let manifest = Manifest::read(&bundle).expect("a manifest");
+    let inside = manifest.checked(&bundle, "model.onnx").expect("listed and whole");
+    let out = small.path("gru.onnx");
+    // The run holds the bundle.
+    let said = run_ok(&["export", &small.path("gru"), "--format", "onnx", "--out", &out]);
+    assert!(said.contains("history_months") && said.contains("opset 17"), "{said}");
+    assert!(inside == std::fs::read(&out).expect("written"), "the same bytes");
+    // Its metadata names the bundle, and nothing lies outside of it.
+    let has = |part: &str| inside.windows(part.len()).any(|bytes| bytes == part.as_bytes());
+    assert!(has(&manifest.bundle_id) && has("\"horizon\":1") && !has("external_data"));
+
+    for (args, code, expected) in [
+        (["--format", "pmml", "--signature", "columns"], 2, "no format `pmml`"),
+        (["--format", "onnx", "--signature", "matrix"], 2, "leave out --signature"),
+        (["--format", "onnx", "--signature", "rows"], 2, "neither columns nor matrix"),
+    ] {
+        let wrong = small.path("wrong.onnx");
+        let start = ["export", text(&bundle), "--out", &wrong];
+        let (found, _, err) = run(&[&start[..], &args].concat());
+        assert!(found == code && err.contains(expected), "{args:?}: {found} {err}");
+        assert!(!Path::new(&wrong).exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn raw_rows_that_make_no_sense_are_refused() {
+    let tables = Tables::new();
+    let bundle = tables.train("logistic", &[]);
+    let rows = tables.path("rows.jsonl");
+    let cell = r#"{"risk":0,"customer":{"customer_id":"a","start":START,"months":{},"length":LENGTH,"attributes":[]}}"#;
+    for (start, length, expected) in [
+        ("\"2024-01\"", "0", "has 0 months"),
+        ("\"2024-01\"", "99999999", "has 99999999 months"),
+        ("\"2024-01\"", "1", "lacks months of the measure"),
+        ("\"99999-01\"", "1", ""),
+        ("7", "1", ""),
+    ] {
+        let line = cell.replace("START", start).replace("LENGTH", length);
+        std::fs::write(&rows, line).expect("written");
+        let out = tables.path("out.jsonl");
+        let args = ["--raw", text(&rows), "--rows", text(&out)];
+        let (code, _, err) = run(&[&["score", "--bundle", text(&bundle)], &args[..]].concat());
+        assert!(code == 3 && err.contains(expected), "{start} {length}: {code} {err}");
+        assert!(!out.exists(), "{start} {length}");
+    }
+}
+
+#[test]
+fn networks_over_months_agree_with_onnxruntime() {
+    let Some(python) = python() else { return };
+    let small = Small::telecom(250, 15);
+    for (name, sets) in [
+        ("gru", &["models.gru.layers=2", "models.gru.history=pooled", "label.horizon=3"][..]),
+        ("hybrid", &["models.gru.fusion=gated", "features.scaling=quantile"]),
+        ("hybrid", &["models.gru.fusion=initial", "models.gru.layers=2", "features.calendar=true"]),
+        ("mlp", &["label.horizon=3", "models.mlp.members=3", "features.scaling=standard"]),
+    ] {
+        let kinds = format!("models.use=[\"{name}\"]");
+        let champion = format!("models.champion={name}");
+        let bundle = train_small(&small, name, &[&[&*kinds, &champion], sets].concat());
+        let said = check(&python, &bundle, &small.data, &[]);
+        assert!(said.contains("shorter histories") && said.contains("padding"), "{said}");
+        std::fs::remove_dir_all(small.path(name)).expect("removed");
+    }
+}
+
+/// Every kind of table: attributes with a date and with versions, months with gaps.
+struct Tables {
+    folder: TempDir,
+}
+
+const CONFIG: &str = r#"
+name = "every_kind"
+[data]
+root = "data"
+[[source]]
+name = "customers"
+kind = "attributes"
+path = "customers.csv"
+columns = { risk = "number", region = "category", signup = "date", empty = "number" }
+[[source]]
+name = "plans"
+kind = "attributes"
+path = "plans.csv"
+valid_from = "since"
+columns = { price = "number", plan = "category", renewed = "date" }
+[[source]]
+name = "activity"
+kind = "activity"
+path = "activity.csv"
+time = "month"
+absent = "missing"
+columns = { usage = "number", bill = "number" }
+[label]
+kind = "event"
+source = "customers"
+column = "left"
+[split]
+kind = "time"
+validation_months = 2
+test_months = 2
+[features]
+windows = [2, 5]
+category_rows_min = 3
+[models]
+effort = "quick"
+mlp = { width = 16 }
+gru = { hidden = 8 }
+[train]
+epochs_max = 2
+device = "cpu"
+"#;
+
+impl Tables {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        std::fs::create_dir(&data).expect("a folder");
+        let mut customers = "customer_id,risk,region,signup,empty,left\n".to_owned();
+        let mut plans = "customer_id,since,price,plan,renewed\n".to_owned();
+        let mut activity = "customer_id,month,usage,bill\n".to_owned();
+        for c in 0..160 {
+            let begins = c % 7;
+            let left = if c % 3 == 0 { format!("2024-{:02}-09", 5 + c % 8) } else { String::new() };
+            let region = ["north", "süd", "", "east", "r1", "r2"][c % 6];
+            let signup = if c % 9 == 0 {
+                String::new()
+            } else {
+                format!("2023-0{}-1{}", 1 + begins, c % 10)
+            };
+            let number = if c % 10 == 0 { String::new() } else { format!("{}.5", c * 13 % 41) };
+            writeln!(customers, "C{c:03},{number},{region},{signup},,{left}").expect("text");
+            for (version, since) in [(0, "2023-02"), (1, "2023-11"), (2, "2024-06")] {
+                if c % (version + 2) == 0 {
+                    let plan = ["basic", "plus", "max", ""][(c + version) % 4];
+                    let renewed = if c % 4 == 0 { "" } else { "2023-10-31" };
+                    let price = c * 7 % 23 + version;
+                    writeln!(plans, "C{c:03},{since},{price},{plan},{renewed}").expect("text");
+                }
+            }
+            let last = if c % 3 == 0 { 15 + c % 8 } else { 23 };
+            for month in begins..last {
+                if (c + month) % 11 == 5 {
+                    continue;
+                }
+                let usage = if (c * month) % 5 == 0 { 0 } else { (c * 31 + month * 17) % 90 };
+                let bill = if (c + month) % 6 == 0 {
+                    String::new()
+                } else {
+                    format!("{}.25", c % 30 + month)
+                };
+                let (year, of_year) = (2023 + month / 12, month % 12 + 1);
+                writeln!(activity, "C{c:03},{year}-{of_year:02}-01,{usage},{bill}").expect("text");
+            }
+        }
+        for (name, text) in [("customers", &customers), ("plans", &plans), ("activity", &activity)]
+        {
+            std::fs::write(data.join(format!("{name}.csv")), text).expect("written");
+        }
+        std::fs::write(folder.path().join("tables.toml"), CONFIG).expect("written");
+        Tables { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn train(&self, champion: &str, sets: &[&str]) -> PathBuf {
+        let out = self.path(champion);
+        let config = self.path("tables.toml");
+        let kinds = match champion {
+            "logistic" | "trees" => "models.use=[\"mlp\"]".to_owned(),
+            network => format!("models.use=[\"{network}\"]"),
+        };
+        let trees = format!("models.trees={}", champion == "trees");
+        let champion = format!("models.champion={champion}");
+        let mut args = vec!["train", text(&config), "--out", text(&out)];
+        for set in [&*kinds, &*trees, &*champion].into_iter().chain(sets.iter().copied()) {
+            args.extend(["--set", set]);
+        }
+        run_ok(&args);
+        out.join("bundle")
+    }
+}
+
+#[test]
+fn every_kind_of_column_agrees_with_onnxruntime() {
+    let Some(python) = python() else { return };
+    let tables = Tables::new();
+    let data = tables.path("data");
+    let bundles = ["mlp", "hybrid", "trees", "logistic"].map(|name| tables.train(name, &[]));
+    bundles.iter().for_each(|bundle| drop(check(&python, bundle, &data, &[])));
+    let average = tables.path("average");
+    averaged(&bundles, &[0.4, 0.3, 0.2, 0.1], &average);
+    check(&python, &average, &data, &[]);
+    // A month in which half of the customers were there, and fewer versions.
+    check(&python, &average, &data, &["--as-of", "2023-09"]);
+}
+
+/// A bundle like another one, changed; its golden rows are scored anew.
+fn republished(bundle: &Path, change: impl FnOnce(&mut Contents), out: &Path) {
+    let cpu = tensors::choose(tensors::Want::Cpu).expect("a CPU");
+    let (old, mut contents) = bundle::open(bundle, &cpu.device).expect("a bundle");
+    change(&mut contents);
+    let features = contents.features.clone();
+    let scorer = bundle::Scorer::new(&contents.model, features, &contents.learned, &cpu.device)
+        .expect("they fit together");
+    let raw: Vec<_> = contents.golden.iter().map(|row| row.customer.clone()).collect();
+    let risks = bundle::score_rows(&raw, &scorer, &contents.model.intake).expect("risks");
+    contents.golden.iter_mut().zip(risks).for_each(|(row, risk)| row.risk = risk);
+    let champion = Champion {
+        name: &old.manifest.model,
+        metrics: &old.manifest.metrics,
+        microseconds_per_row: 1.0,
+    };
+    let nothing = |_: &str| Ok(Vec::new());
+    bundle::publish(out, &contents, (&champion, &old.manifest.origin), &nothing)
+        .expect("published");
+}
+
+/// What the bundles hold, averaged; they were fitted on the same features.
+fn averaged(bundles: &[PathBuf], weights: &[f64], out: &Path) {
+    let cpu = tensors::choose(tensors::Want::Cpu).expect("a CPU");
+    let open = |bundle: &PathBuf| bundle::open(bundle, &cpu.device).expect("a bundle").1;
+    let mut all: Vec<Contents> = bundles.iter().map(open).collect();
+    republished(
+        &bundles[0],
+        |contents| {
+            assert!(all.iter().all(|one| one.features == contents.features), "one fit");
+            contents.learned = all.iter_mut().map(|one| one.learned.remove(0)).collect();
+            contents.model.members =
+                all.iter_mut().map(|one| one.model.members.remove(0)).collect();
+            let members = contents.model.members.iter_mut().zip(weights);
+            members.for_each(|(member, weight)| member.weight = *weight);
+        },
+        out,
+    );
+}
+
+#[test]
+fn calibrators_and_the_matrix_agree_with_onnxruntime() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    let mut table = "customer_id,plan,age,since,churned\n".to_owned();
+    for i in 0..240 {
+        let plan = ["a", "b", "", "c"][i % 4];
+        let age = if i % 7 == 0 { String::new() } else { (20 + i * 7 % 60).to_string() };
+        let churned = u8::from(i % 5 == 0 || (i % 4 == 1 && i % 3 == 0));
+        writeln!(table, "F{i:04},{plan},{age},20{:02}-03-1{},{churned}", i % 24, i % 10)
+            .expect("text");
+    }
+    std::fs::write(data.join("customers.csv"), table).expect("written");
+    let config = r#"
+name = "fixed"
+[data]
+root = "data"
+[[source]]
+name = "customers"
+kind = "attributes"
+path = "customers.csv"
+columns = { plan = "category", age = "number", since = "date" }
+[label]
+kind = "column"
+source = "customers"
+column = "churned"
+[split]
+kind = "random"
+folds = 3
+[models]
+use = ["mlp"]
+champion = "mlp"
+trees = false
+mlp = { width = 16 }
+[train]
+epochs_max = 3
+device = "cpu"
+"#;
+    let (path, run) = (folder.path().join("fixed.toml"), folder.path().join("run"));
+    std::fs::write(&path, config).expect("written");
+    run_ok(&["train", text(&path), "--out", text(&run)]);
+    check(&python, &run, &data, &[]);
+    check(&python, &run, &data, &["--signature", "matrix"]);
+    for calibrator in [
+        Calibrator::Identity,
+        Calibrator::Temperature { slope: 3.5, center: -1.25 },
+        Calibrator::Platt { slope: 0.4, intercept: 0.75 },
+        Calibrator::Isotonic { from: vec![-1.0], to: vec![0.5] },
+        Calibrator::Isotonic { from: vec![-2.0, -1.1, -1.0, -0.2], to: vec![-3.0, -3.0, 0.5, 2.0] },
+    ] {
+        let out = folder.path().join("recalibrated");
+        let change = |contents: &mut Contents| contents.model.calibrator = calibrator;
+        republished(&run.join("bundle"), change, &out);
+        check(&python, &out, &data, &[]);
+        std::fs::remove_dir_all(&out).expect("removed");
+    }
+}
