@@ -42,11 +42,14 @@ pub struct FittedCategory {
 /// Codes that stand before the named values.
 pub const RESERVED_CODES: usize = 2;
 
+/// That of rare and unknown values.
+pub const UNKNOWN_CODE: u32 = 1;
+
 impl FittedCategory {
     pub fn code(&self, value: Option<&str>) -> u32 {
         let Some(value) = value else { return 0 };
         let named = self.values.iter().position(|v| v == value);
-        named.map_or(1, |at| (at + RESERVED_CODES) as u32)
+        named.map_or(UNKNOWN_CODE, |at| (at + RESERVED_CODES) as u32)
     }
 
     /// Number of codes.

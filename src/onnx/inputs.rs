@@ -15,6 +15,7 @@ use crate::bundle::Model;
 use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::features::derive::{Layout, column};
+use crate::features::fit::UNKNOWN_CODE;
 use crate::features::{FittedCategory, FittedFeatures};
 use crate::panel::{AttributeCells, Panel, RawCustomer};
 
@@ -287,14 +288,11 @@ fn look_up(g: &mut Graph, text: &Value, fitted: &FittedCategory) -> Value {
     let attributes = vec![
         ("cats_int64s", Attr::Ints(codes)),
         ("cats_strings", Attr::Texts(texts)),
-        ("default_int64", Attr::Int(i64::from(fitted.code(Some(UNKNOWN))))),
+        ("default_int64", Attr::Int(i64::from(UNKNOWN_CODE))),
     ];
     let (operator, inputs) = ("CategoryMapper", &[Some(text)][..]);
     g.call(Call { operator, domain: ML, inputs, attributes, outputs: &[I64] }).remove(0)
 }
-
-/// A value that no category is fitted with, since texts of files hold no such character.
-const UNKNOWN: &str = "\0";
 
 /// Codes that come as numbers: what is none of `count` codes is unknown.
 fn checked(g: &mut Graph, codes: &Value, count: usize) -> Value {
@@ -303,7 +301,7 @@ fn checked(g: &mut Graph, codes: &Value, count: usize) -> Value {
     let low = g.compare_number("GreaterOrEqual", &codes, 0.0);
     let high = g.compare_number("Less", &codes, count as f64);
     let known = g.and(&low, &high);
-    let unknown = g.scalar(1.0, F32);
+    let unknown = g.scalar(f64::from(UNKNOWN_CODE), F32);
     let codes = g.choose(&known, &codes, &unknown);
     g.cast(&codes, I64)
 }
