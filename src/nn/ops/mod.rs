@@ -31,6 +31,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::tensor::FloatTensor;
 
 pub mod adamw;
+#[cfg(feature = "gpu")]
+mod gpu;
 pub mod gru;
 pub mod history;
 pub mod join;
