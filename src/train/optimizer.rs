@@ -11,7 +11,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::config::TrainSpec;
 use crate::error::{Kind, Result};
-use crate::nn::ops::adamw::{Rule, adamw, averaged, sum_of_squares};
+use crate::nn::ops::adamw::{Rule, adamw, averaged, clip, squares};
 use crate::nn::params::{HostTensor, Parameters};
 
 const BETA_1: f64 = 0.9;
@@ -41,7 +41,7 @@ impl AdamW {
         let mut norm = SquaredNorm { gradients: &gradients, sum: None };
         network.visit(&mut norm);
         let Some(sum) = norm.sum else { return network };
-        let clip = (sum.sqrt() + 1e-6).recip().mul_scalar(spec.clip_norm).clamp_max(1.0);
+        let clip = clip(sum, spec.clip_norm);
         let mut update = Update {
             path: Vec::new(),
             gradients,
@@ -127,11 +127,7 @@ struct SquaredNorm<'a> {
 impl ModuleVisitor for SquaredNorm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
-            let square = sum_of_squares(gradient.reshape([-1]));
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + square,
-                None => square,
-            });
+            self.sum = Some(squares(gradient.reshape([-1]), self.sum.take()));
         }
     }
 }

@@ -1,7 +1,6 @@
-//! One AdamW step of one parameter, and the sum of squares that its clipping needs.
+//! One AdamW step of one parameter, the clipping of the gradients' norm, and moving averages.
 //!
-//! On the flex backend each is one pass over memory; the eleven tensor primitives of the other
-//! backends are fused on a GPU.
+//! On the flex backend and on GPUs each is one pass over memory.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
@@ -31,9 +30,19 @@ pub fn adamw(
     (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
 }
 
-/// `[1]`.
-pub fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
-    Tensor::from_dispatch(<Dispatch as AdamWOps>::sum_of_squares(x.into_dispatch()))
+/// The sum of the squares of x and those before, or parts of it, as many as the backend likes.
+pub fn squares(x: Tensor<1>, before: Option<Tensor<1>>) -> Tensor<1> {
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(match before {
+        Some(before) => <Dispatch as AdamWOps>::add_squares(x, before.into_dispatch()),
+        None => <Dispatch as AdamWOps>::squares(x),
+    })
+}
+
+/// `[1]`: what gradients with these [`squares`] are multiplied with to keep their norm within the
+/// limit.
+pub fn clip(squares: Tensor<1>, limit: f64) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as AdamWOps>::clip(squares.into_dispatch(), limit as f32))
 }
 
 /// The moving average after a step that ended at `new`; both `[P]`.
@@ -54,7 +63,9 @@ pub fn averaged(average: Tensor<1>, new: Tensor<1>, keep: f64) -> Tensor<1> {
     NdArray: cfg(feature = "ndarray")
 )]
 pub trait AdamWOps: Backend {
-    #[fusion(default)]
+    #[fusion(meta = |parameter, _gradient, first, second, _clip, _rule| {
+        (parameter.clone(), first.clone(), second.clone())
+    })]
     fn adamw(
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -76,7 +87,7 @@ pub trait AdamWOps: Backend {
     }
 
     /// The sum of both, each times its factor.
-    #[fusion(default)]
+    #[fusion(dtype = average, shape = average)]
     fn averaged(
         average: FloatTensor<Self>,
         new: FloatTensor<Self>,
@@ -86,10 +97,28 @@ pub trait AdamWOps: Backend {
         Self::float_add(times(average, factors[0]), times(new, factors[1]))
     }
 
-    #[fusion(default)]
-    fn sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    #[fusion(dtype = x, shape = parts())]
+    fn squares(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_sum(Self::float_mul(x.clone(), x))
     }
+
+    #[fusion(dtype = x, shape = before)]
+    fn add_squares(x: FloatTensor<Self>, before: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_add(before, Self::squares(x))
+    }
+
+    #[fusion(dtype = squares, shape = [1].into())]
+    fn clip(squares: FloatTensor<Self>, limit: f32) -> FloatTensor<Self> {
+        // A division by zero is none.
+        let norm = Self::float_add_scalar(Self::float_sqrt(squares), 1e-6.into());
+        let factor = Self::float_mul_scalar(Self::float_recip(norm), limit.into());
+        Self::float_clamp_max(factor, 1.0.into())
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn parts() -> burn::prelude::Shape {
+    [super::gpu::PARTS].into()
 }
 
 type Flexible = FloatTensor<Flex>;
@@ -120,10 +149,56 @@ impl AdamWOps for Flex {
         average
     }
 
-    fn sum_of_squares(x: Flexible) -> Flexible {
+    fn squares(x: Flexible) -> Flexible {
         let x = x.to_contiguous();
         tensor(vec![native::sum_of_squares(numbers(&x))], [1])
     }
 }
 
-by_primitives!(AdamWOps);
+#[cfg(feature = "gpu")]
+mod cube {
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::{AdamWOps, Rule};
+    use crate::nn::ops::gpu::optimizer;
+
+    impl AdamWOps for CubeBackend {
+        fn adamw(
+            parameter: CubeTensor,
+            gradient: CubeTensor,
+            first: CubeTensor,
+            second: CubeTensor,
+            clip: CubeTensor,
+            rule: Rule,
+        ) -> (CubeTensor, CubeTensor, CubeTensor) {
+            let [parameter, gradient] = [parameter, gradient].map(into_contiguous);
+            let moments = [first, second].map(into_contiguous);
+            let [parameter, first, second] =
+                optimizer::adamw(parameter, gradient, moments, clip, rule);
+            (parameter, first, second)
+        }
+
+        fn averaged(average: CubeTensor, new: CubeTensor, factors: [f32; 2]) -> CubeTensor {
+            let [average, new] = [average, new].map(into_contiguous);
+            optimizer::averaged(average, new, factors)
+        }
+
+        fn squares(x: CubeTensor) -> CubeTensor {
+            optimizer::squares(into_contiguous(x), None)
+        }
+
+        fn add_squares(x: CubeTensor, before: CubeTensor) -> CubeTensor {
+            optimizer::squares(into_contiguous(x), Some(before))
+        }
+
+        fn clip(squares: CubeTensor, limit: f32) -> CubeTensor {
+            optimizer::clip(squares, limit)
+        }
+    }
+}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl AdamWOps for burn_ndarray::NdArray {}

@@ -13,6 +13,9 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+pub mod history;
+pub mod loss;
+pub mod optimizer;
 pub mod product;
 pub mod recurrence;
 pub mod row_products;
@@ -30,4 +33,39 @@ const DEPTH: usize = 16;
 pub fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D]) -> CubeTensor {
     let (client, device) = (like.client.clone(), like.device.clone());
     empty_device_contiguous_dtype(client, device, Shape::new(shape), like.dtype)
+}
+
+/// Workgroups of a sum over a whole tensor, each of which leaves a part for the next launch.
+pub const PARTS: usize = 64;
+
+/// Workgroups and threads for work that has one thread an element.
+fn lines(size: usize) -> (CubeCount, CubeDim) {
+    let threads = THREADS * THREADS;
+    let cubes = size.div_ceil(threads).max(1);
+    let down = cubes.div_ceil(LINE_MAX);
+    (
+        CubeCount::Static(cubes.div_ceil(down) as u32, down as u32, 1),
+        CubeDim::new_1d(threads as u32),
+    )
+}
+
+/// Workgroups along an axis, of which WebGPU allows 65,535.
+const LINE_MAX: usize = 65_535;
+
+/// The sum over a workgroup's 256 threads.
+#[cube]
+fn block_sum(value: f32) -> f32 {
+    let mut memory = Shared::<[f32]>::new_slice(THREADS * THREADS);
+    let unit = UNIT_POS as usize;
+    memory[unit] = value;
+    sync_cube();
+    #[unroll]
+    for step in 0..8 {
+        let half = comptime!(THREADS * THREADS >> (step + 1));
+        if unit < half {
+            memory[unit] += memory[unit + half];
+        }
+        sync_cube();
+    }
+    memory[0]
 }
