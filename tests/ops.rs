@@ -5,13 +5,15 @@
 
 use std::process::Command;
 
+use burn::nn::LayerNormConfig;
 use burn::tensor::{Device, Tensor, TensorData};
-use churn::nn::ops::adamw::{self, adamw, averaged, clip, squares};
+use churn::nn::ops::adamw::{self, adamw, adamw_averaged, averaged, clip, squares};
 use churn::nn::ops::gru::{GruWeights, gru_sequence};
 use churn::nn::ops::history::history;
 use churn::nn::ops::join::join;
 use churn::nn::ops::linear::{Activation, linear};
 use churn::nn::ops::loss::{self, loss_sum};
+use churn::nn::ops::norm::layer_norm;
 use churn::tensors::device::{Want, choose};
 
 use crate::common::say;
@@ -65,6 +67,7 @@ fn everything(device: &Device) -> Found {
     let mut found: Found = grus.flat_map(|(shape, masked)| of_gru(device, shape, masked)).collect();
     found.extend(LINEARS.into_iter().flat_map(|shape| of_linear(device, shape)));
     found.extend(of_join(device));
+    found.extend(of_norm(device));
     found.extend([of_history(device), of_losses(device), of_adamw(device)].concat());
     found
 }
@@ -148,6 +151,23 @@ fn of_history(device: &Device) -> Found {
     ]
 }
 
+/// More columns than a workgroup has threads.
+fn of_norm(device: &Device) -> Found {
+    let device = &device.clone().autodiff();
+    let (rows, width) = (B + 11, 300);
+    let layer = LayerNormConfig::new(width).init(device);
+    let x = tensor(27, [rows, width], device).require_grad();
+    let y = layer_norm(&layer, x.clone());
+    let grads = (y.clone() * tensor(28, [rows, width], device)).sum().backward();
+    let beta = layer.beta.expect("a bias").val();
+    vec![
+        ("norm", list(y)),
+        ("norm gradient of x", list(x.grad(&grads).expect("tracked"))),
+        ("norm gradient of gamma", list(layer.gamma.val().grad(&grads).expect("tracked"))),
+        ("norm gradient of beta", list(beta.grad(&grads).expect("tracked"))),
+    ]
+}
+
 fn of_losses(device: &Device) -> Found {
     let device = &device.clone().autodiff();
     let mut found = Vec::new();
@@ -168,6 +188,7 @@ fn of_adamw(device: &Device) -> Found {
     let size = 3 * H * F;
     let mut parameter = tensor(40, [size], device);
     let mut moments = [(); 2].map(|()| Tensor::<1>::zeros([size], device));
+    let mut average = tensor(39, [size], device);
     for step in 1..=3 {
         let rule = adamw::Rule {
             // A second moment that three steps fill, so that there is something to compare.
@@ -179,11 +200,18 @@ fn of_adamw(device: &Device) -> Found {
         };
         let gradient = tensor(40 + step as usize, [size], device);
         let clip = Tensor::<1>::from_data([0.7], device);
-        (parameter, moments) = adamw(parameter, gradient, moments, clip, rule);
+        (parameter, moments, average) = match step {
+            1 => {
+                let (new, moments) = adamw(parameter, gradient, moments, clip, rule);
+                (new, moments, average)
+            }
+            _ => adamw_averaged(parameter, gradient, moments, clip, rule, (average, 0.9)),
+        };
     }
     let [first, second] = moments;
     vec![
         ("clip", list(clip(squares(second.clone(), Some(squares(parameter.clone(), None))), 0.5))),
+        ("average in one", list(average)),
         ("average", list(averaged(first.clone(), parameter.clone(), 0.9))),
         ("adamw", list(parameter)),
         ("first moment", list(first)),

@@ -30,6 +30,33 @@ pub fn adamw(
     (Tensor::from_dispatch(parameter), [first, second].map(Tensor::from_dispatch))
 }
 
+/// [`adamw`], and [`averaged`] of the parameter that it ends at: parameter, moments and average.
+pub fn adamw_averaged(
+    parameter: Tensor<1>,
+    gradient: Tensor<1>,
+    [first, second]: [Tensor<1>; 2],
+    clip: Tensor<1>,
+    rule: Rule,
+    (average, keep): (Tensor<1>, f64),
+) -> (Tensor<1>, [Tensor<1>; 2], Tensor<1>) {
+    let (parameter, first, second, average) = <Dispatch as AdamWOps>::adamw_averaged(
+        parameter.into_dispatch(),
+        gradient.into_dispatch(),
+        first.into_dispatch(),
+        second.into_dispatch(),
+        clip.into_dispatch(),
+        average.into_dispatch(),
+        rule,
+        factors(keep),
+    );
+    let moments = [first, second].map(Tensor::from_dispatch);
+    (Tensor::from_dispatch(parameter), moments, Tensor::from_dispatch(average))
+}
+
+fn factors(keep: f64) -> [f32; 2] {
+    [keep as f32, (1.0 - keep) as f32]
+}
+
 /// The sum of the squares of x and those before, or parts of it, as many as the backend likes.
 pub fn squares(x: Tensor<1>, before: Option<Tensor<1>>) -> Tensor<1> {
     let x = x.into_dispatch();
@@ -47,11 +74,10 @@ pub fn clip(squares: Tensor<1>, limit: f64) -> Tensor<1> {
 
 /// The moving average after a step that ended at `new`; both `[P]`.
 pub fn averaged(average: Tensor<1>, new: Tensor<1>, keep: f64) -> Tensor<1> {
-    let factors = [keep as f32, (1.0 - keep) as f32];
     Tensor::from_dispatch(<Dispatch as AdamWOps>::averaged(
         average.into_dispatch(),
         new.into_dispatch(),
-        factors,
+        factors(keep),
     ))
 }
 
@@ -84,6 +110,25 @@ pub trait AdamWOps: Backend {
         let spread = Self::float_add_scalar(spread, rule.epsilon.into());
         let change = times(Self::float_div(first.clone(), spread), rule.rate);
         (Self::float_sub(times(parameter, rule.keep), change), first, second)
+    }
+
+    /// Both in one.
+    #[fusion(meta = |parameter, _gradient, first, second, _clip, average, _rule, _factors| {
+        (parameter.clone(), first.clone(), second.clone(), average.clone())
+    })]
+    fn adamw_averaged(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        clip: FloatTensor<Self>,
+        average: FloatTensor<Self>,
+        rule: Rule,
+        factors: [f32; 2],
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let (new, first, second) = Self::adamw(parameter, gradient, first, second, clip, rule);
+        let average = Self::averaged(average, new.clone(), factors);
+        (new, first, second, average)
     }
 
     /// The sum of both, each times its factor.
@@ -175,9 +220,27 @@ mod cube {
         ) -> (CubeTensor, CubeTensor, CubeTensor) {
             let [parameter, gradient] = [parameter, gradient].map(into_contiguous);
             let moments = [first, second].map(into_contiguous);
-            let [parameter, first, second] =
-                optimizer::adamw(parameter, gradient, moments, clip, rule);
+            let step = optimizer::Step { parameter, gradient, moments, clip, average: None };
+            let ([parameter, first, second], _) = optimizer::adamw(step, rule);
             (parameter, first, second)
+        }
+
+        fn adamw_averaged(
+            parameter: CubeTensor,
+            gradient: CubeTensor,
+            first: CubeTensor,
+            second: CubeTensor,
+            clip: CubeTensor,
+            average: CubeTensor,
+            rule: Rule,
+            factors: [f32; 2],
+        ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+            let [parameter, gradient] = [parameter, gradient].map(into_contiguous);
+            let moments = [first, second].map(into_contiguous);
+            let average = Some((into_contiguous(average), factors));
+            let step = optimizer::Step { parameter, gradient, moments, clip, average };
+            let ([parameter, first, second], average) = optimizer::adamw(step, rule);
+            (parameter, first, second, average)
         }
 
         fn averaged(average: CubeTensor, new: CubeTensor, factors: [f32; 2]) -> CubeTensor {

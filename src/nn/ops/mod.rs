@@ -40,6 +40,7 @@ pub mod linear;
 pub mod loss;
 pub mod members;
 mod native;
+pub mod norm;
 pub mod pieces;
 
 /// The kernels themselves, for `churn bench`.

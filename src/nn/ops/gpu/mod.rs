@@ -15,6 +15,7 @@ use cubecl::prelude::*;
 
 pub mod history;
 pub mod loss;
+pub mod norm;
 pub mod optimizer;
 pub mod product;
 pub mod recurrence;

@@ -8,6 +8,10 @@ use cubecl::prelude::*;
 use super::{PARTS, THREADS, block_sum, empty, lines};
 use crate::nn::ops::native::adamw::Rule;
 
+/// Buffers of a step that averages: ten tensors, and one of numbers. WebGPU guarantees eight; where
+/// a device has no more, the average is a launch of its own.
+const BINDINGS_AVERAGED: u32 = 11;
+
 /// Adds the squares of x to `before`, in [`PARTS`] sums of their own.
 pub fn squares(x: CubeTensor, before: Option<CubeTensor>) -> CubeTensor {
     let sums = empty(&x, [PARTS]);
@@ -40,20 +44,32 @@ pub fn clip(squares: CubeTensor, limit: f32) -> CubeTensor {
     factor
 }
 
-/// The parameter and its moments after a step.
-pub fn adamw(
-    parameter: CubeTensor,
-    gradient: CubeTensor,
-    moments: [CubeTensor; 2],
-    clip: CubeTensor,
-    rule: Rule,
-) -> [CubeTensor; 3] {
+/// What a step needs; all contiguous.
+pub struct Step {
+    pub parameter: CubeTensor,
+    pub gradient: CubeTensor,
+    pub moments: [CubeTensor; 2],
+    /// `[1]`.
+    pub clip: CubeTensor,
+    /// The moving average, and the factors of [`averaged`].
+    pub average: Option<(CubeTensor, [f32; 2])>,
+}
+
+/// The parameter and its moments after a step, and the average, or something of no meaning.
+pub fn adamw(step: Step, rule: Rule) -> ([CubeTensor; 3], CubeTensor) {
+    let Step { parameter, gradient, moments, clip, average } = step;
     let size = parameter.shape().num_elements();
     let found = [(); 3].map(|()| empty(&parameter, [size]));
+    let client = parameter.client.clone();
+    let fits = client.properties().hardware.max_bindings >= BINDINGS_AVERAGED;
+    let (now, later) = if fits { (average, None) } else { (None, average) };
+    let averages = now.is_some();
+    let (average, factors) = now.unwrap_or_else(|| (parameter.clone(), [0.0; 2]));
+    let new_average = empty(&parameter, [if averages { size } else { 1 }]);
     let [first, second] = moments;
     let (count, threads) = lines(size);
     adamw_step::launch(
-        &parameter.client.clone(),
+        &client,
         count,
         threads,
         parameter.into_buffer_arg(),
@@ -61,18 +77,31 @@ pub fn adamw(
         first.into_buffer_arg(),
         second.into_buffer_arg(),
         clip.into_buffer_arg(),
+        average.into_buffer_arg(),
         found[0].clone().into_buffer_arg(),
         found[1].clone().into_buffer_arg(),
         found[2].clone().into_buffer_arg(),
+        new_average.clone().into_buffer_arg(),
         size as u32,
-        rule.betas[0],
-        rule.betas[1],
-        rule.rate,
-        rule.spread_scale,
-        rule.epsilon,
-        rule.keep,
+        NumbersLaunch::new(
+            rule.betas[0],
+            rule.betas[1],
+            rule.rate,
+            rule.spread_scale,
+            rule.epsilon,
+            rule.keep,
+            factors[0],
+            factors[1],
+        ),
+        averages,
     );
-    found
+    match later {
+        Some((average, factors)) => {
+            let average = averaged(average, found[0].clone(), factors);
+            (found, average)
+        }
+        None => (found, new_average),
+    }
 }
 
 /// The sum of both, each times its factor.
@@ -92,6 +121,19 @@ pub fn averaged(average: CubeTensor, new: CubeTensor, factors: [f32; 2]) -> Cube
         factors[1],
     );
     out
+}
+
+/// Those of a [`Rule`], and the factors of the average.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct Numbers {
+    beta_1: f32,
+    beta_2: f32,
+    rate: f32,
+    spread_scale: f32,
+    epsilon: f32,
+    keep: f32,
+    average_keep: f32,
+    average_rest: f32,
 }
 
 #[cube(launch)]
@@ -130,26 +172,28 @@ fn adamw_step(
     first: &[f32],
     second: &[f32],
     clip: &[f32],
+    average: &[f32],
     new_parameter: &mut [f32],
     new_first: &mut [f32],
     new_second: &mut [f32],
+    new_average: &mut [f32],
     size: u32,
-    beta_1: f32,
-    beta_2: f32,
-    rate: f32,
-    spread_scale: f32,
-    epsilon: f32,
-    keep: f32,
+    rule: Numbers,
+    #[comptime] averages: bool,
 ) {
     let at = ABSOLUTE_POS;
     if at < size as usize {
         let g = gradient[at] * clip[0];
-        let m = first[at] * beta_1 + g * (1.0 - beta_1);
-        let v = second[at] * beta_2 + g * g * (1.0 - beta_2);
-        let spread = f32::sqrt(v * spread_scale) + epsilon;
+        let m = first[at] * rule.beta_1 + g * (1.0 - rule.beta_1);
+        let v = second[at] * rule.beta_2 + g * g * (1.0 - rule.beta_2);
+        let spread = f32::sqrt(v * rule.spread_scale) + rule.epsilon;
+        let new = parameter[at] * rule.keep - rule.rate * m / spread;
         new_first[at] = m;
         new_second[at] = v;
-        new_parameter[at] = parameter[at] * keep - rate * m / spread;
+        new_parameter[at] = new;
+        if comptime!(averages) {
+            new_average[at] = average[at] * rule.average_keep + new * rule.average_rest;
+        }
     }
 }
 
