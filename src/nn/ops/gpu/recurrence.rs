@@ -11,6 +11,10 @@ use cubecl::prelude::*;
 
 use super::Quad;
 
+/// Steps of a product that stand one below the other, so that their weights, which come from far,
+/// are all asked for before the first is used.
+const AHEAD: usize = 8;
+
 /// Groups of rows in a workgroup.
 pub const GROUPS: usize = 2;
 
@@ -146,17 +150,22 @@ pub fn forward(
             update[q] = z;
             recurrent[q] = Quad::new(bias_u);
         }
-        for k in 0..h {
-            let w_r = Quad::new(hidden[k * (3 * h) + j]);
-            let w_z = Quad::new(hidden[k * (3 * h) + h + j]);
-            let w_n = Quad::new(hidden[k * (3 * h) + 2 * h + j]);
+        let mine = from + group * quads;
+        for step in 0..comptime!(h / AHEAD) {
             #[unroll]
-            for q in 0..quads {
-                let state = memory[from + k * line + group * quads + q];
-                reset[q] += state * w_r;
-                update[q] += state * w_z;
-                recurrent[q] += state * w_n;
+            for ahead in 0..AHEAD {
+                let k = step * AHEAD + ahead;
+                let at = k * (3 * h) + j;
+                add_product(&memory, mine + k * line, hidden[at], &mut reset);
+                add_product(&memory, mine + k * line, hidden[at + h], &mut update);
+                add_product(&memory, mine + k * line, hidden[at + 2 * h], &mut recurrent);
             }
+        }
+        for k in comptime!(h / AHEAD * AHEAD)..h {
+            let at = k * (3 * h) + j;
+            add_product(&memory, mine + k * line, hidden[at], &mut reset);
+            add_product(&memory, mine + k * line, hidden[at + h], &mut update);
+            add_product(&memory, mine + k * line, hidden[at + 2 * h], &mut recurrent);
         }
         #[unroll]
         for q in 0..quads {
@@ -197,6 +206,16 @@ pub fn forward(
             }
         }
         sync_cube();
+    }
+}
+
+/// Adds the product of a group's rows, which begin at `at`, and one weight.
+#[cube]
+fn add_product(memory: &Shared<[Quad]>, at: usize, weight: f32, sums: &mut Array<Quad>) {
+    let weight = Quad::new(weight);
+    #[unroll]
+    for q in 0..sums.len() {
+        sums[q] += memory[at + q] * weight;
     }
 }
 
@@ -294,12 +313,16 @@ pub fn backward(
         for q in 0..quads {
             through[q] = Quad::new(0.0);
         }
-        for gate in 0..3 * h {
-            let weight = Quad::new(transposed[gate * h + j]);
+        let mine = group * quads;
+        for step in 0..comptime!(3 * h / AHEAD) {
             #[unroll]
-            for q in 0..quads {
-                through[q] += memory[gate * line + group * quads + q] * weight;
+            for ahead in 0..AHEAD {
+                let gate = step * AHEAD + ahead;
+                add_product(&memory, mine + gate * line, transposed[gate * h + j], &mut through);
             }
+        }
+        for gate in comptime!(3 * h / AHEAD * AHEAD)..3 * h {
+            add_product(&memory, mine + gate * line, transposed[gate * h + j], &mut through);
         }
         #[unroll]
         for q in 0..quads {
