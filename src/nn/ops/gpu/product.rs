@@ -41,11 +41,9 @@ pub struct Factors {
     pub bias: Option<CubeTensor>,
 }
 
+/// What makes another kernel of it; sizes do not, so that few are compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Plan {
-    /// K, and N.
-    inner: usize,
-    width: usize,
     gated: bool,
     weight: Weight,
     ending: Ending,
@@ -58,7 +56,7 @@ pub fn product(factors: Factors, stored: Weight, ending: Ending) -> CubeTensor {
     let [a, b] = weight.shape().dims::<2>();
     let width = if stored == Weight::Plain { b } else { a };
     let y = empty(&x, [rows, width]);
-    let plan = Plan { inner, width, gated: gate.is_some(), weight: stored, ending };
+    let plan = Plan { gated: gate.is_some(), weight: stored, ending };
     let client = x.client.clone();
     let (down, across) = (rows.div_ceil(SIDE), width.div_ceil(SIDE));
     tiles::launch(
@@ -71,6 +69,8 @@ pub fn product(factors: Factors, stored: Weight, ending: Ending) -> CubeTensor {
         bias.unwrap_or(weight).into_buffer_arg(),
         y.clone().into_buffer_arg(),
         rows as u32,
+        inner as u32,
+        width as u32,
         plan,
     );
     y
@@ -84,11 +84,13 @@ fn tiles(
     bias: &[f32],
     y: &mut [f32],
     rows: u32,
+    inner: u32,
+    width: u32,
     #[comptime] plan: Plan,
 ) {
     let rows = rows as usize;
-    let inner = comptime!(plan.inner);
-    let width = comptime!(plan.width);
+    let inner = inner as usize;
+    let width = width as usize;
     let thread_x = UNIT_POS_X as usize;
     let thread_y = UNIT_POS_Y as usize;
     let first_row = (CUBE_POS_Z as usize * DOWN_MAX + CUBE_POS_X as usize) * SIDE;
@@ -100,7 +102,7 @@ fn tiles(
     for i in 0..4 {
         sums[i] = Quad::new(0.0);
     }
-    for step in 0..comptime!(inner.div_ceil(DEPTH)) {
+    for step in 0..inner.div_ceil(DEPTH) {
         // Neighbours in a row of x are brought by neighbours among the threads.
         let k = step * DEPTH + thread_x;
         let mut from_x = Quad::new(0.0);

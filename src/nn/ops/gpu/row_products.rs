@@ -33,9 +33,6 @@ pub enum Left {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Plan {
-    /// M, and N.
-    height: usize,
-    width: usize,
     /// Whether the left factor is one month behind.
     behind: bool,
     gated: bool,
@@ -59,7 +56,7 @@ pub fn row_products(left: Left, right: Right) -> (CubeTensor, CubeTensor) {
     let share = rows.div_ceil(shares);
     let shares = rows.div_ceil(share);
 
-    let plan = Plan { height, width, behind, gated: gate.is_some() };
+    let plan = Plan { behind, gated: gate.is_some() };
     let partial = empty(&right, [shares, (height + 1) * width]);
     let (product, sums) = (empty(&right, [height, width]), empty(&right, [1, width]));
     let client = right.client.clone();
@@ -75,6 +72,8 @@ pub fn row_products(left: Left, right: Right) -> (CubeTensor, CubeTensor) {
         rows as u32,
         share as u32,
         months as u32,
+        height as u32,
+        width as u32,
         plan,
     );
     let threads = THREADS * THREADS;
@@ -104,10 +103,12 @@ fn partial_products(
     rows: u32,
     share: u32,
     months: u32,
+    height: u32,
+    width: u32,
     #[comptime] plan: Plan,
 ) {
-    let height = comptime!(plan.height);
-    let width = comptime!(plan.width);
+    let height = height as usize;
+    let width = width as usize;
     let months = months as usize;
     let thread_x = UNIT_POS_X as usize;
     let thread_y = UNIT_POS_Y as usize;
