@@ -9,8 +9,8 @@
 //! r = sigma(i_r + u_r)    z = sigma(i_z + u_z)    n = tanh(i_n + r u_n)    h' = n + z (h - n)
 //! ```
 //!
-//! On the flex backend the work is done by [`native`](super::native), on all others by the tensor
-//! primitives of [`primitive`].
+//! On the flex backend the work is done by [`native`](super::native), on GPUs by the kernels of
+//! `gpu` up to 128 units, on all others by the tensor primitives of [`primitive`].
 
 #![expect(
     clippy::too_many_arguments,
