@@ -14,6 +14,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 pub mod history;
+pub mod join;
 pub mod loss;
 pub mod norm;
 pub mod optimizer;
