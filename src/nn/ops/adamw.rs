@@ -2,6 +2,11 @@
 //!
 //! On the flex backend and on GPUs each is one pass over memory.
 
+#![expect(
+    clippy::too_many_arguments,
+    reason = "a backend operation takes each of its tensors by itself"
+)]
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;

@@ -8,6 +8,12 @@
 //! Numbers are f32. Limits are those that WebGPU guarantees: 256 threads and 16 KiB a workgroup,
 //! 65,535 workgroups along an axis. Nothing assumes how many threads run in step.
 
+#![expect(
+    clippy::needless_range_loop,
+    clippy::manual_is_multiple_of,
+    reason = "the language of kernels has no iterators over buffers, and no such method"
+)]
+
 use burn::prelude::Shape;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
@@ -63,7 +69,7 @@ fn block_sum(value: f32) -> f32 {
     sync_cube();
     #[unroll]
     for step in 0..8 {
-        let half = comptime!(THREADS * THREADS >> (step + 1));
+        let half = comptime!((THREADS * THREADS) >> (step + 1));
         if unit < half {
             memory[unit] += memory[unit + half];
         }

@@ -337,10 +337,8 @@ pub fn backward(
     #[unroll]
     for lane in 0..lanes {
         let row = first + lane;
-        if row < rows {
-            if is_unit {
-                d_start[row * h + j] = later[lane];
-            }
+        if row < rows && is_unit {
+            d_start[row * h + j] = later[lane];
         }
     }
 }

@@ -24,11 +24,11 @@ pub struct Right {
 }
 
 /// The left factor, contiguous.
-pub enum Left {
-    /// `[K, M]`.
-    Plain(CubeTensor),
-    /// Row (b, t) is the state before month t of row b: `states [B, T, M]`, `start [B, M]`.
-    OneMonthBefore { states: CubeTensor, start: CubeTensor },
+pub struct Left {
+    /// `[K, M]`, or with a start states `[B, T, M]`.
+    pub values: CubeTensor,
+    /// `[B, M]`: row (b, t) of the factor is then the state before month t of row b.
+    pub start: Option<CubeTensor>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,19 +41,15 @@ struct Plan {
 /// The product `[M, N]` and the sums `[1, N]`.
 pub fn row_products(left: Left, right: Right) -> (CubeTensor, CubeTensor) {
     let Right { values: right, gate } = right;
-    let (left, start, months) = match left {
-        Left::Plain(left) => (left.clone(), left, 1),
-        Left::OneMonthBefore { states, start } => {
-            let months = states.shape()[1];
-            (states, start, months)
-        }
-    };
-    let behind = left.rank() == 3;
+    let Left { values: left, start } = left;
+    let behind = start.is_some();
+    let months = if behind { left.shape()[1] } else { 1 };
+    let start = start.unwrap_or_else(|| left.clone());
     let height = left.shape()[left.rank() - 1];
     let [rows, width] = right.shape().dims();
     let (tiles_x, tiles_y) = (width.div_ceil(SIDE), height.div_ceil(SIDE));
     let shares = (CUBES / (tiles_x * tiles_y)).clamp(1, rows.div_ceil(SHARE_MIN).max(1));
-    let share = rows.div_ceil(shares);
+    let share = rows.div_ceil(shares).max(1);
     let shares = rows.div_ceil(share);
 
     let plan = Plan { behind, gated: gate.is_some() };
@@ -183,11 +179,13 @@ fn partial_products(
             if at < height && to < width {
                 partial[base + at * width + to] = sums[i].extract(k);
             }
-            if comptime!(i == 0) {
-                if line + thread_y == 0 && to < width {
-                    partial[base + height * width + to] = total.extract(k);
-                }
-            }
+        }
+    }
+    #[unroll]
+    for k in 0..4 {
+        let to = column + thread_x * 4 + k;
+        if line + thread_y == 0 && to < width {
+            partial[base + height * width + to] = total.extract(k);
         }
     }
 }

@@ -2,6 +2,8 @@
 //! all months, one launch for the recurrence; backward the recurrence, and for each weight a
 //! product over all rows and months.
 
+#![expect(clippy::type_complexity, reason = "burn's macro must see the tuple, not its name")]
+
 use burn::backend::fusion::Fusion;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
@@ -183,10 +185,10 @@ impl Recurrence for CubeBackend {
             tile,
         );
         let d_gates = reshape(d_input.clone(), [rows * months, 3 * units]);
-        let x = Left::Plain(reshape(x, [rows * months, inputs]));
+        let x = Left { values: reshape(x, [rows * months, inputs]), start: None };
         let (d_weight, d_bias) = row_products(x, Right { values: d_gates, gate: None });
         let values = reshape(d_recurrent, [rows * months, 3 * units]);
-        let before = Left::OneMonthBefore { states, start };
+        let before = Left { values: states, start: Some(start) };
         let (d_hidden, d_hidden_bias) = row_products(before, Right { values, gate: None });
         (d_input, d_start, d_weight, d_bias, d_hidden, d_hidden_bias)
     }

@@ -84,7 +84,7 @@ impl DenseGradients for CubeBackend {
     ) -> (CubeTensor, CubeTensor) {
         let [x, values] = [x, gradient].map(into_contiguous);
         let right = Right { values, gate: gate(y, activation) };
-        let (d_weight, d_bias) = row_products(Left::Plain(x), right);
+        let (d_weight, d_bias) = row_products(Left { values: x, start: None }, right);
         let outputs = d_bias.shape()[1];
         (d_weight, Self::float_reshape(d_bias, [outputs].into()))
     }
