@@ -9,6 +9,7 @@ use super::Architecture;
 use super::inputs::Inputs;
 use super::ops::join::{Noise, dropout};
 use super::ops::linear::{Activation, linear};
+use super::ops::norm::layer_norm;
 use crate::tensors::Dice;
 
 /// Hands each dropout of a forward pass a draw of its own.
@@ -69,7 +70,7 @@ impl Trunk {
         let joined = self.inputs.forward(numbers, codes);
         let input = dense(&self.input, joined, Activation::None);
         let hidden = self.blocks.iter().fold(input, |x, block| block.forward(x, draws));
-        relu(self.norm.forward(hidden))
+        relu(layer_norm(&self.norm, hidden))
     }
 }
 
@@ -95,7 +96,7 @@ impl Residual {
     }
 
     fn forward(&self, x: Tensor<2>, draws: &mut Draws) -> Tensor<2> {
-        let hidden = dense(&self.wide, self.norm.forward(x.clone()), Activation::Relu);
+        let hidden = dense(&self.wide, layer_norm(&self.norm, x.clone()), Activation::Relu);
         x + dense(&self.back, dropout(hidden, draws.next(self.dropout)), Activation::None)
     }
 }

@@ -70,7 +70,7 @@ pub fn choose_all(names: &[&str]) -> Result<Vec<Chosen>> {
     Ok(all.into_iter().map(|(_, chosen)| chosen).collect())
 }
 
-/// Probes and chooses. Call once, before any thread makes a tensor.
+/// Probes and chooses. Call before any thread makes a tensor.
 ///
 /// # Errors
 /// [`Kind::Environment`] if a GPU or `ndarray` is asked for and not there; `auto` never fails.
@@ -122,15 +122,41 @@ fn gpu(adapters: Adapters) -> Result<Chosen> {
             .msg(format!("no usable GPU ({why})"))
             .hint("install its Vulkan, Metal or DX12 driver, or use --device cpu")
     };
-    let (device, setup) = Device::wgpu_options()
-        .init_with_setup()
-        .map_err(|error| no_adapter(error.to_string().replace('\n', " ")))?;
-    let info = setup.adapter.get_info();
+    let (device, info) = open(None).map_err(no_adapter)?;
     let name = format!("{} through {}", info.name, info.backend);
     if info.device_type == DeviceType::Cpu && adapters == Adapters::HardwareOnly {
         return Err(no_adapter(format!("only the software adapter {name}")));
     }
     Ok(Chosen { device, reason: format!("gpu: {name}") })
+}
+
+/// An adapter and what it says of itself; the one that wgpu prefers if none is named. It is opened
+/// once: burn refuses to open what its process has opened before.
+#[cfg(feature = "gpu")]
+fn open(
+    kind: Option<burn::tensor::DeviceKind>,
+) -> std::result::Result<(Device, burn_wgpu::wgpu::AdapterInfo), String> {
+    use std::sync::{Mutex, PoisonError};
+
+    use burn_wgpu::wgpu::AdapterInfo;
+
+    type Opened = (Option<burn::tensor::DeviceKind>, Device, AdapterInfo);
+    static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, device, info)) = opened.iter().find(|(known, ..)| *known == kind) {
+        return Ok((device.clone(), info.clone()));
+    }
+    let options = Device::wgpu_options();
+    let options = match &kind {
+        Some(kind) => options.device_kind(kind.clone()),
+        None => options,
+    };
+    let (device, setup) =
+        options.init_with_setup().map_err(|error| error.to_string().replace('\n', " "))?;
+    let info = setup.adapter.get_info();
+    opened.push((kind, device.clone(), info.clone()));
+    Ok((device, info))
 }
 
 /// Adapters are listed without being opened, so that a number too high costs nothing.
@@ -158,11 +184,7 @@ fn gpu_at(number: usize) -> Result<Chosen> {
     let Some(kind) = found.nth(number) else {
         return Err(missing(format!("GPUs of this machine: {}", listed.len())));
     };
-    let (device, setup) = Device::wgpu_options()
-        .device_kind(kind)
-        .init_with_setup()
-        .map_err(|error| missing(error.to_string().replace('\n', " ")))?;
-    let info = setup.adapter.get_info();
+    let (device, info) = open(Some(kind)).map_err(missing)?;
     Ok(Chosen { device, reason: format!("gpu:{number}: {} through {}", info.name, info.backend) })
 }
 

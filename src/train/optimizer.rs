@@ -11,7 +11,7 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::config::TrainSpec;
 use crate::error::{Kind, Result};
-use crate::nn::ops::adamw::{Rule, adamw, averaged, sum_of_squares};
+use crate::nn::ops::adamw::{Rule, adamw, adamw_averaged, clip, squares};
 use crate::nn::params::{HostTensor, Parameters};
 
 const BETA_1: f64 = 0.9;
@@ -41,7 +41,7 @@ impl AdamW {
         let mut norm = SquaredNorm { gradients: &gradients, sum: None };
         network.visit(&mut norm);
         let Some(sum) = norm.sum else { return network };
-        let clip = (sum.sqrt() + 1e-6).recip().mul_scalar(spec.clip_norm).clamp_max(1.0);
+        let clip = clip(sum, spec.clip_norm);
         let mut update = Update {
             path: Vec::new(),
             gradients,
@@ -127,11 +127,7 @@ struct SquaredNorm<'a> {
 impl ModuleVisitor for SquaredNorm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
-            let square = sum_of_squares(gradient.reshape([-1]));
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + square,
-                None => square,
-            });
+            self.sum = Some(squares(gradient.reshape([-1]), self.sum.take()));
         }
     }
 }
@@ -172,15 +168,24 @@ impl ModuleMapper for Update<'_> {
         let (kept, averages, average_keep) =
             (&mut self.moments, &mut self.averages, self.average_keep);
         param.map(|old| {
-            let (new, moments) = adamw(old.inner().reshape([-1]), gradient, moments, clip, rule);
-            kept.insert(name.clone(), moments);
-            if let Some(keep) = average_keep {
-                let average = match averages.remove(&name) {
-                    Some(average) => averaged(average, new.clone(), keep),
-                    None => new.clone(),
-                };
-                averages.insert(name, average);
-            }
+            let old = old.inner().reshape([-1]);
+            let (new, moments) = match (average_keep, averages.remove(&name)) {
+                (Some(keep), Some(average)) => {
+                    let average = (average, keep);
+                    let (new, moments, average) =
+                        adamw_averaged(old, gradient, moments, clip, rule, average);
+                    averages.insert(name.clone(), average);
+                    (new, moments)
+                }
+                (keep, _) => {
+                    let (new, moments) = adamw(old, gradient, moments, clip, rule);
+                    if keep.is_some() {
+                        averages.insert(name.clone(), new.clone());
+                    }
+                    (new, moments)
+                }
+            };
+            kept.insert(name, moments);
             Tensor::from_inner(new.reshape(shape)).require_grad()
         })
     }

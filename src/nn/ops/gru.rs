@@ -9,14 +9,16 @@
 //! r = sigma(i_r + u_r)    z = sigma(i_z + u_z)    n = tanh(i_n + r u_n)    h' = n + z (h - n)
 //! ```
 //!
-//! On the flex backend the work is done by [`native`](super::native), on all others by the tensor
-//! primitives of [`primitive`].
+//! On the flex backend the work is done by [`native`](super::native), on GPUs by the kernels of
+//! `gpu` up to 128 units, on all others by the tensor primitives of [`primitive`].
 
 #![expect(
     clippy::too_many_arguments,
     reason = "a backend operation takes each of its tensors by itself"
 )]
 
+#[cfg(feature = "gpu")]
+mod cube;
 mod flex;
 mod primitive;
 
@@ -78,11 +80,9 @@ pub enum Masking {
     Autodiff,
     Flex,
     Cube: cfg(feature = "gpu"),
-    Fusion: cfg(feature = "gpu"),
     NdArray: cfg(feature = "ndarray")
 )]
 pub trait GruOps: Backend {
-    #[fusion(default)]
     fn gru_sequence(
         x: FloatTensor<Self>,
         start: FloatTensor<Self>,
@@ -136,6 +136,8 @@ pub struct Parts<B: Backend, T = FloatTensor<B>> {
 pub enum Saved<B: Backend> {
     Primitive(primitive::Saved<B>),
     Native(Box<flex::Saved>),
+    #[cfg(feature = "gpu")]
+    Kernel(Box<cube::Kept<B>>),
 }
 
 impl GruOps for Flex {
@@ -151,6 +153,56 @@ impl GruOps for Flex {
     ) -> FloatTensor<Self> {
         let parts = Parts { x, start, input, input_bias, hidden, hidden_bias, mask, masking };
         flex::forward(parts, Keep::Nothing).0
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl GruOps for burn_cubecl::CubeBackend {
+    fn gru_sequence(
+        x: FloatTensor<Self>,
+        start: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        input_bias: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        hidden_bias: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        masking: Masking,
+    ) -> FloatTensor<Self> {
+        cube::states::<Self>(Parts {
+            x,
+            start,
+            input,
+            input_bias,
+            hidden,
+            hidden_bias,
+            mask,
+            masking,
+        })
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl GruOps for burn::backend::fusion::Fusion<burn_cubecl::CubeBackend> {
+    fn gru_sequence(
+        x: FloatTensor<Self>,
+        start: FloatTensor<Self>,
+        input: FloatTensor<Self>,
+        input_bias: FloatTensor<Self>,
+        hidden: FloatTensor<Self>,
+        hidden_bias: FloatTensor<Self>,
+        mask: FloatTensor<Self>,
+        masking: Masking,
+    ) -> FloatTensor<Self> {
+        cube::states::<Self>(Parts {
+            x,
+            start,
+            input,
+            input_bias,
+            hidden,
+            hidden_bias,
+            mask,
+            masking,
+        })
     }
 }
 
@@ -170,7 +222,13 @@ impl GruKernel for Flex {
     }
 }
 
-by_primitives!(GruOps, GruKernel);
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl GruOps for burn_ndarray::NdArray {}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl GruKernel for burn_ndarray::NdArray {}
 
 impl<B: GruKernel + GruOps, C: CheckpointStrategy> GruOps for Autodiff<B, C> {
     fn gru_sequence(

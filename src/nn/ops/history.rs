@@ -5,6 +5,8 @@ use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "gpu")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Slice, Tensor};
@@ -26,9 +28,63 @@ pub fn history(states: Tensor<3>) -> Tensor<3> {
     NdArray: cfg(feature = "ndarray")
 )]
 pub trait HistoryOps: Backend {
-    #[fusion(default)]
+    #[fusion(meta = |states| columns(states, 3, 1))]
     fn history(states: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::<Self>(states)
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn columns(of: &TensorSpec, times: usize, over: usize) -> TensorSpec {
+    let [rows, months, width] = [of.shape[0], of.shape[1], of.shape[2]];
+    TensorSpec::new([rows, months, width * times / over].into(), of.dtype)
+}
+
+/// The backward pass as an operation that burn's fusion takes as it is.
+#[cfg(feature = "gpu")]
+#[backend_extension(Cube, Fusion)]
+pub trait HistoryGradient: Backend {
+    #[fusion(meta = |y, _gradient| columns(y, 1, 3))]
+    fn history_d_states(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "gpu")]
+mod cube {
+    use burn::backend::fusion::Fusion;
+    use burn::backend::tensor::FloatTensor;
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::{HistoryGradient, HistoryKernel, HistoryOps};
+    use crate::nn::ops::gpu::history;
+
+    impl HistoryOps for CubeBackend {
+        fn history(states: CubeTensor) -> CubeTensor {
+            history::forward(into_contiguous(states))
+        }
+    }
+
+    impl HistoryGradient for CubeBackend {
+        fn history_d_states(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+            let [y, gradient] = [y, gradient].map(into_contiguous);
+            history::backward(y, gradient)
+        }
+    }
+
+    impl HistoryKernel for CubeBackend {
+        fn history_backward(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+            Self::history_d_states(y, gradient)
+        }
+    }
+
+    impl HistoryKernel for Fusion<CubeBackend> {
+        fn history_backward(
+            y: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+        ) -> FloatTensor<Self> {
+            Self::history_d_states(y, gradient)
+        }
     }
 }
 
@@ -119,7 +175,13 @@ impl HistoryKernel for Flex {
     }
 }
 
-by_primitives!(HistoryOps, HistoryKernel);
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl HistoryOps for burn_ndarray::NdArray {}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl HistoryKernel for burn_ndarray::NdArray {}
 
 impl<B: HistoryKernel, C: CheckpointStrategy> HistoryOps for Autodiff<B, C> {
     fn history(states: FloatTensor<Self>) -> FloatTensor<Self> {

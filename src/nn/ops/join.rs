@@ -5,6 +5,8 @@ use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "gpu")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{Device, FloatTensor};
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::prelude::Shape;
@@ -147,7 +149,69 @@ impl JoinKernel for Flex {
     }
 }
 
-by_primitives!(JoinOps, JoinKernel);
+by_primitives!(JoinOps);
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl JoinKernel for burn_ndarray::NdArray {}
+
+/// A backward pass as an operation that burn's fusion takes as it is.
+#[cfg(feature = "gpu")]
+#[backend_extension(Cube, Fusion)]
+pub trait JoinGradients: Backend {
+    #[fusion(meta = |y, _gradient, _scale| {
+        let fixed = Shape::new([y.shape[0], y.shape[2]]);
+        (y.clone(), TensorSpec::new(fixed, y.dtype))
+    })]
+    fn join_gradients(
+        y: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+#[cfg(feature = "gpu")]
+mod cube {
+    use burn::backend::fusion::Fusion;
+    use burn::backend::tensor::FloatTensor;
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::{JoinGradients, JoinKernel, Noise};
+    use crate::nn::ops::gpu::join;
+
+    impl JoinGradients for CubeBackend {
+        fn join_gradients(
+            y: CubeTensor,
+            gradient: CubeTensor,
+            scale: f32,
+        ) -> (CubeTensor, CubeTensor) {
+            let [y, gradient] = [y, gradient].map(into_contiguous);
+            join::backward(y, gradient, scale)
+        }
+    }
+
+    impl JoinKernel for CubeBackend {
+        fn join_backward(
+            y: CubeTensor,
+            gradient: CubeTensor,
+            noise: Option<Noise>,
+        ) -> (CubeTensor, CubeTensor) {
+            Self::join_gradients(y, gradient, noise.map_or(1.0, |noise| noise.scale()))
+        }
+    }
+
+    impl JoinKernel for Fusion<CubeBackend> {
+        fn join_backward(
+            y: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+            noise: Option<Noise>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            Self::join_gradients(y, gradient, noise.map_or(1.0, |noise| noise.scale()))
+        }
+    }
+}
 
 impl<B: JoinKernel, C: CheckpointStrategy> JoinOps for Autodiff<B, C> {
     fn dropout(x: FloatTensor<Self>, noise: Noise) -> FloatTensor<Self> {

@@ -1,7 +1,10 @@
 //! A dense layer with its activation as one autodiff node: y = act(x W + b).
 //!
-//! On the flex backend bias and activation cost no pass over memory of their own; on all others
-//! the layer is three tensor primitives, which a GPU fuses.
+//! On the flex backend and on GPUs bias and activation cost no pass over memory of their own; on
+//! all others the layer is three tensor primitives.
+
+#[cfg(feature = "gpu")]
+mod cube;
 
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -52,7 +55,7 @@ pub fn linear<const D: usize>(
 )]
 pub trait LinearOps: Backend {
     /// `x [M, K]`, `weight [K, N]`, `bias [N]` to `[M, N]`.
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = with_outputs(x, weight))]
     fn dense(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -67,6 +70,11 @@ pub trait LinearOps: Backend {
             Activation::Relu => Self::relu(sum),
         }
     }
+}
+
+#[cfg(feature = "gpu")]
+fn with_outputs(x: &burn::prelude::Shape, weight: &burn::prelude::Shape) -> burn::prelude::Shape {
+    [x[0], weight[1]].into()
 }
 
 /// The backward pass of a backend.
@@ -136,7 +144,13 @@ fn shape(x: &Flexible, weight: &Flexible) -> Shape {
     Shape { rows: x[0], inputs: x[1], outputs: weight[1] }
 }
 
-by_primitives!(LinearOps, LinearKernel);
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl LinearOps for burn_ndarray::NdArray {}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl LinearKernel for burn_ndarray::NdArray {}
 
 impl<B: LinearKernel, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
     fn dense(

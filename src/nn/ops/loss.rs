@@ -5,6 +5,8 @@ use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "gpu")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
@@ -38,7 +40,7 @@ pub fn loss_sum(
     NdArray: cfg(feature = "ndarray")
 )]
 pub trait LossOps: Backend {
-    #[fusion(default)]
+    #[fusion(meta = |log_odds, _targets, _weights, _rule| one(log_odds))]
     fn loss_sum(
         log_odds: FloatTensor<Self>,
         targets: FloatTensor<Self>,
@@ -47,6 +49,11 @@ pub trait LossOps: Backend {
     ) -> FloatTensor<Self> {
         composed::<Self>(log_odds, targets, weights, rule).0
     }
+}
+
+#[cfg(feature = "gpu")]
+fn one(like: &TensorSpec) -> TensorSpec {
+    TensorSpec::new([1].into(), like.dtype)
 }
 
 /// Loss and gradient of a backend.
@@ -110,7 +117,78 @@ impl LossKernel for Flex {
     }
 }
 
-by_primitives!(LossOps, LossKernel);
+/// Both as an operation that burn's fusion takes as it is.
+#[cfg(feature = "gpu")]
+#[backend_extension(Cube, Fusion)]
+pub trait LossAndGradient: Backend {
+    #[fusion(meta = |log_odds, _targets, _weights, _rule| (one(log_odds), log_odds.clone()))]
+    fn fused_loss_and_gradient(
+        log_odds: FloatTensor<Self>,
+        targets: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        rule: Rule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+#[cfg(feature = "gpu")]
+mod cube {
+    use burn::backend::fusion::Fusion;
+    use burn::backend::tensor::FloatTensor;
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+
+    use super::{LossAndGradient, LossKernel, LossOps, Rule};
+    use crate::nn::ops::gpu::loss;
+
+    impl LossOps for CubeBackend {
+        fn loss_sum(x: CubeTensor, y: CubeTensor, weights: CubeTensor, rule: Rule) -> CubeTensor {
+            Self::fused_loss_and_gradient(x, y, weights, rule).0
+        }
+    }
+
+    impl LossAndGradient for CubeBackend {
+        fn fused_loss_and_gradient(
+            x: CubeTensor,
+            y: CubeTensor,
+            weights: CubeTensor,
+            rule: Rule,
+        ) -> (CubeTensor, CubeTensor) {
+            let [x, y, weights] = [x, y, weights].map(into_contiguous);
+            loss::sum(x, y, weights, rule)
+        }
+    }
+
+    impl LossKernel for CubeBackend {
+        fn loss_and_gradient(
+            x: CubeTensor,
+            y: CubeTensor,
+            weights: CubeTensor,
+            rule: Rule,
+        ) -> (CubeTensor, CubeTensor) {
+            Self::fused_loss_and_gradient(x, y, weights, rule)
+        }
+    }
+
+    impl LossKernel for Fusion<CubeBackend> {
+        fn loss_and_gradient(
+            x: FloatTensor<Self>,
+            y: FloatTensor<Self>,
+            weights: FloatTensor<Self>,
+            rule: Rule,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            Self::fused_loss_and_gradient(x, y, weights, rule)
+        }
+    }
+}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl LossOps for burn_ndarray::NdArray {}
+
+#[cfg(feature = "ndarray")]
+#[expect(deprecated, reason = "kept selectable on purpose, see ARCHITECTURE.md")]
+impl LossKernel for burn_ndarray::NdArray {}
 
 impl<B: LossKernel, C: CheckpointStrategy> LossOps for Autodiff<B, C> {
     fn loss_sum(

@@ -31,6 +31,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::tensor::FloatTensor;
 
 pub mod adamw;
+#[cfg(feature = "gpu")]
+mod gpu;
 pub mod gru;
 pub mod history;
 pub mod join;
@@ -38,6 +40,7 @@ pub mod linear;
 pub mod loss;
 pub mod members;
 mod native;
+pub mod norm;
 pub mod pieces;
 
 /// The kernels themselves, for `churn bench`.

@@ -1,4 +1,4 @@
-//! The GRU in tensor primitives, for GPUs and for backends without a kernel of ours.
+//! The GRU in tensor primitives, for wide layers on GPUs and for backends without a kernel of ours.
 //!
 //! The inputs of all months are projected by one product, and one product makes each weight
 //! gradient; between them stand two products per month, forward and backward.

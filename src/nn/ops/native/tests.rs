@@ -5,7 +5,7 @@ use pulp::{Arch, Scalar, Scalar256b, Simd, WithSimd};
 use rand_distr::{Distribution, Normal};
 
 use super::activation::{sigmoids, tanh};
-use crate::nn::ops::adamw::{Rule, adamw, averaged, sum_of_squares};
+use crate::nn::ops::adamw::{Rule, adamw, averaged, squares};
 use crate::seeds::Seeds;
 
 struct Tanh<'a>(&'a mut [f32]);
@@ -260,11 +260,11 @@ fn an_average_moves_in_place_unless_others_hold_it() {
 fn sum_of_squares_is_one() {
     for size in SIZES {
         let x = draw("square", 0, size);
-        let got = f64::from(numbers(sum_of_squares(vector(&x, &Device::flex())))[0]);
+        let got = f64::from(numbers(squares(vector(&x, &Device::flex()), None))[0]);
         let wanted: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
         assert!((got - wanted).abs() <= 1e-5 * wanted, "{size}: {got}, expected {wanted}");
         let mut lost = x;
         lost[size / 2] = f32::NAN;
-        assert!(numbers(sum_of_squares(vector(&lost, &Device::flex())))[0].is_nan());
+        assert!(numbers(squares(vector(&lost, &Device::flex()), None))[0].is_nan());
     }
 }
