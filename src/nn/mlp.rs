@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Architecture;
 use super::blocks::{Draws, dense};
@@ -13,6 +13,9 @@ use super::ops::join::dropout;
 use super::ops::linear::Activation;
 use super::ops::members::{heads, spread};
 use crate::tensors::Batch;
+
+/// What is left of a column that shows nothing alone; beside others it may.
+const WORTH_MIN: f32 = 0.2;
 
 #[derive(Module, Debug)]
 pub struct MlpNet {
@@ -62,6 +65,24 @@ impl MlpNet {
             early: shape.early,
             dropout: shape.dropout,
         }
+    }
+
+    /// Shrinks each column of the first layer, of the given relevance, to what it is worth, if the
+    /// members part there; training may change it. Where many columns show nothing they would
+    /// else be learned by heart before those that do are learned (docs/log.md, 2026-11-27).
+    pub fn favour(mut self, relevance: &[f32]) -> Self {
+        let [members, width] = self.scale.weight.dims();
+        if self.early && width == relevance.len() {
+            let worth: Vec<f32> =
+                relevance.iter().map(|r| WORTH_MIN + (1.0 - WORTH_MIN) * r).collect();
+            self.scale.weight = self.scale.weight.map(|signs| {
+                let tracked = signs.is_require_grad();
+                let worth = TensorData::new(worth.repeat(members), [members, width]);
+                let worth = Tensor::from_data(worth, &signs.device());
+                (signs.detach() * worth).detach().set_require_grad(tracked)
+            });
+        }
+        self
     }
 
     /// Log-odds `[B, 1, k K]`: output m K + j is member m's of month j.
