@@ -105,3 +105,47 @@ impl MlpNet {
         heads(x, head.weight.val(), head.bias.val(), members).unsqueeze_dim(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{GruSpec, MlpShape, ModelKind};
+    use crate::nn::{Architecture, Network};
+    use crate::seeds::Seeds;
+    use burn::tensor::Device;
+
+    #[test]
+    fn columns_begin_at_what_they_are_worth() {
+        let mlp = MlpShape {
+            width: 4,
+            members: 3,
+            piece_width: 2,
+            embedding_max: 2,
+            early: true,
+            ..MlpShape::default()
+        };
+        let network = |relevance: &[f32]| {
+            let architecture = Architecture {
+                kind: ModelKind::Mlp,
+                mlp: mlp.clone(),
+                gru: GruSpec::default(),
+                numbers: 2,
+                borders: vec![vec![], vec![0.0, 1.0, 2.0]],
+                categories: vec![5],
+                relevance: relevance.to_vec(),
+                months: 0,
+                hazards: 1,
+            };
+            let network = architecture.init(&Seeds::new(1), &Device::flex());
+            let Network::Mlp(network) = network else { unreachable!("asked for") };
+            network.scale.weight.val().into_data().to_vec::<f32>().expect("floats")
+        };
+        let signs = network(&[]);
+        assert!(signs.iter().all(|sign| sign.abs() == 1.0));
+        // First the number with bins, then the plain one, then the category.
+        let worth = [1.0f32, 1.0, 0.2, 0.6, 0.6];
+        let found = network(&[0.0, 1.0, 0.5]);
+        for ((found, sign), worth) in found.iter().zip(&signs).zip(worth.iter().cycle()) {
+            assert!((found - sign * worth).abs() < 1e-6, "{found} {sign} {worth}");
+        }
+    }
+}
