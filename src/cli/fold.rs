@@ -113,7 +113,7 @@ impl Session<'_> {
         kinds
             .map(|&kind| {
                 let how = (&spec, &*fitted.job_name(kind));
-                let trained = self.train(&fitted, &self.architecture(&fitted, kind), how)?;
+                let trained = self.train(&fitted, &self.architecture(&fitted, kind)?, how)?;
                 Ok((kind, trained.history))
             })
             .collect()
@@ -147,10 +147,17 @@ impl Session<'_> {
         self.devices.first().expect("a session has a device")
     }
 
-    pub(super) fn architecture(&self, fitted: &Fitted, kind: ModelKind) -> Architecture {
+    pub(super) fn architecture(&self, fitted: &Fitted, kind: ModelKind) -> Result<Architecture> {
         let hazards = self.config.hazards();
         let size = (hazards, self.train_examples(fitted));
-        Architecture::new(kind, &self.config.models, fitted.features, size)
+        let mut architecture = Architecture::new(kind, &self.config.models, fitted.features, size);
+        if kind == ModelKind::Mlp {
+            let View { panel, snapshots, fold } = self.data.sample(fitted.fold);
+            let encoder = Encoder::new(fitted.features, panel)?;
+            architecture.relevance =
+                features::relevance(&encoder, snapshots, &fold.members(Part::Train));
+        }
+        Ok(architecture)
     }
 
     fn recipe(&self, fitted: &Fitted, kind: ModelKind, spec: &TrainSpec) -> Recipe {
@@ -165,7 +172,7 @@ impl Session<'_> {
     }
 
     fn network(&self, fitted: &Fitted, kind: ModelKind, spec: &TrainSpec) -> Result<Learner> {
-        let architecture = self.architecture(fitted, kind);
+        let architecture = self.architecture(fitted, kind)?;
         let hazards = architecture.hazards;
         let trained = self.train(fitted, &architecture, (spec, &fitted.job_name(kind)))?;
         let Trained { parameters, history, seconds, network } = trained;

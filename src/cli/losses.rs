@@ -66,6 +66,6 @@ fn trial(
     };
     let spec = train::weighed(&spec, &session.train_rates(fitted));
     let name = format!("{}-{name}", fitted.job_name(kind));
-    let trained = session.train(fitted, &session.architecture(fitted, kind), (&spec, &name))?;
+    let trained = session.train(fitted, &session.architecture(fitted, kind)?, (&spec, &name))?;
     Ok(trained.history.iter().map(EpochRecord::decisive).fold(f64::INFINITY, f64::min))
 }

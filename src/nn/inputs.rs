@@ -54,6 +54,23 @@ impl Inputs {
     }
 }
 
+/// What is known of each number and each category, for every column that [`Inputs`] makes of them.
+pub fn spread_over(architecture: &Architecture, numbers: &[f32], categories: &[f32]) -> Vec<f32> {
+    let with = |binned: bool, width: usize| {
+        let columns = architecture.borders.iter().zip(numbers);
+        columns
+            .filter(move |(borders, _)| borders.is_empty() != binned)
+            .flat_map(move |(_, &value)| std::iter::repeat_n(value, width))
+    };
+    let embedded = architecture.categories.iter().zip(categories).flat_map(|(&codes, &value)| {
+        std::iter::repeat_n(value, embedding_width(codes, architecture.mlp.embedding_max))
+    });
+    let binned = with(true, architecture.mlp.piece_width);
+    // Without numbers the batch holds one column of zeros.
+    let zeros = numbers.is_empty().then_some(0.0);
+    binned.chain(with(false, 1)).chain(zeros).chain(embedded).collect()
+}
+
 /// Columns of all embedded categories.
 pub fn embedded_width(categories: &[usize], most: usize) -> usize {
     categories.iter().map(|&codes| embedding_width(codes, most)).sum()

@@ -40,6 +40,10 @@ pub struct Architecture {
     pub borders: Vec<Vec<f32>>,
     /// Codes of each category.
     pub categories: Vec<usize>,
+    /// Of each number, then of each category, from 0 to 1: how near to its full size it begins in
+    /// the dense network. Empty: all do at full size. Nothing but a training's start looks at it.
+    #[serde(skip)]
+    pub relevance: Vec<f32>,
     /// Numbers per month.
     pub months: usize,
     /// Months of the horizon whose hazards are predicted; 1 = the window.
@@ -88,6 +92,7 @@ impl Architecture {
             numbers,
             borders,
             categories,
+            relevance: Vec::new(),
             months: features.month_width(),
             hazards,
         }
@@ -106,6 +111,12 @@ impl Architecture {
         (!members).then(|| "the network has no members, or too many".into())
     }
 
+    /// Of each column that the inputs make.
+    fn column_relevance(&self) -> Vec<f32> {
+        let (numbers, categories) = self.relevance.split_at(self.numbers);
+        inputs::spread_over(self, numbers, categories)
+    }
+
     /// A network with random weights, the same on every device.
     pub fn init(&self, seeds: &Seeds, device: &Device) -> Network {
         let network = match self.kind {
@@ -113,7 +124,12 @@ impl Architecture {
             ModelKind::Gru => Network::Gru(GruNet::new(self, device)),
             ModelKind::Hybrid => Network::Hybrid(HybridNet::new(self, device)),
         };
-        init::randomise(network, seeds)
+        match init::randomise(network, seeds) {
+            Network::Mlp(network) if !self.relevance.is_empty() => {
+                Network::Mlp(network.favour(&self.column_relevance()))
+            }
+            network => network,
+        }
     }
 }
 

@@ -125,6 +125,7 @@ fn steps(case: &Case, clock: &dyn Clock) -> Result<Timing> {
                 numbers: 0,
                 borders: Vec::new(),
                 categories: Vec::new(),
+                relevance: Vec::new(),
                 months: inputs,
                 hazards: 1,
             };

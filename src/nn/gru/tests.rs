@@ -35,6 +35,7 @@ fn shapes() -> Vec<Architecture> {
                     numbers: 2,
                     borders: vec![Vec::new(); 2],
                     categories: vec![3],
+                    relevance: Vec::new(),
                     months: MEASURES,
                     hazards: HAZARDS,
                 });
