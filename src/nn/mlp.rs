@@ -137,7 +137,7 @@ mod tests {
             };
             let network = architecture.init(&Seeds::new(1), &Device::flex());
             let Network::Mlp(network) = network else { unreachable!("asked for") };
-            network.scale.weight.val().into_data().to_vec::<f32>().expect("floats")
+            network.scale.weight.val().into_data().try_to_vec::<f32>().expect("floats")
         };
         let signs = network(&[]);
         assert!(signs.iter().all(|sign| sign.abs() == 1.0));
