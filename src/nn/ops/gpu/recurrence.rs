@@ -22,6 +22,9 @@ pub const GROUPS: usize = 2;
 /// WebGPU guarantees, and the memory of [`Tile::new`] its 16 KiB.
 pub const HIDDEN_MAX: usize = 128;
 
+/// Rows up to which there are as many workgroups as WebGPU allows along an axis.
+pub const ROWS_MAX: usize = 65_535 * 4 * GROUPS;
+
 /// Rows from which on a tile has 16 of them: 128 workgroups, which keeps a large GPU busy. With
 /// fewer rows smaller tiles fill it better.
 const ROWS_MANY: usize = 2048;

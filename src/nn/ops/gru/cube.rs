@@ -17,7 +17,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::{GruKernel, InputGradient, Keep, Masking, Parts, Saved, primitive};
 use crate::nn::ops::gpu::empty;
 use crate::nn::ops::gpu::product::{Ending, Factors, Weight, product};
-use crate::nn::ops::gpu::recurrence::{self, HIDDEN_MAX, Mode, Tile, Way};
+use crate::nn::ops::gpu::recurrence::{self, HIDDEN_MAX, Mode, ROWS_MAX, Tile, Way};
 use crate::nn::ops::gpu::row_products::{Left, Right, row_products};
 
 /// What the backward pass needs.
@@ -240,7 +240,10 @@ fn reshape<const D: usize>(tensor: CubeTensor, shape: [usize; D]) -> CubeTensor 
 fn fits<B: Backend>(parts: &Parts<B>) -> bool {
     let (x, hidden) = (parts.x.shape(), parts.start.shape()[1]);
     let is_some = x.num_elements() > 0 && hidden > 0;
-    is_some && hidden <= HIDDEN_MAX && parts.x.dtype() == burn::tensor::DType::F32
+    is_some
+        && x[0] <= ROWS_MAX
+        && hidden <= HIDDEN_MAX
+        && parts.x.dtype() == burn::tensor::DType::F32
 }
 
 impl GruKernel for CubeBackend {
