@@ -25,8 +25,9 @@ const NETWORKS: [&str; 3] = ["mlp", "gru", "hybrid"];
 /// risks by 1e-2 and more.
 const TOLERANCE: f64 = 1e-4;
 
-/// Measured: 73 s on one of two shared cores with an empty shader cache.
-const TRAINING_MAX: Duration = Duration::from_secs(400);
+/// A hang, not slowness: 73 s were measured on one of two shared cores with an empty shader cache, 345 s
+/// on a machine with load 13.
+const TRAINING_MAX: Duration = Duration::from_secs(900);
 
 /// Tries on the software driver, see [`train_on_gpu`].
 const TRIES: usize = 4;
