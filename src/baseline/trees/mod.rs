@@ -25,8 +25,9 @@ use crate::features::RawKind;
 
 pub use search::fit;
 
-/// Rows that one task scores.
-const ROWS_PER_TASK: usize = 256;
+/// Rows that one task scores, tree by tree: a tree stays in the first cache level while all of them
+/// go through it, and so do as many rows of some hundred columns in the second.
+const ROWS_PER_TASK: usize = 64;
 
 /// Raw snapshots with their labels; a view, nothing is copied.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +74,18 @@ pub struct Tree {
 impl Trees {
     /// Log-odds of `values`, row-major `[rows, columns]`.
     pub fn log_odds(&self, values: &[f32]) -> Vec<f64> {
-        let rows = values.par_chunks_exact(self.categories.len().max(1));
-        let of_row = |row: &[f32]| {
-            let leaf = |tree: &Tree| f64::from(tree.leaf(row, &self.categories));
-            self.bias + self.trees.iter().map(leaf).sum::<f64>()
-        };
-        rows.with_min_len(ROWS_PER_TASK).map(of_row).collect()
+        let columns = self.categories.len().max(1);
+        let mut log_odds = vec![0.0; values.len() / columns];
+        let tasks = values.par_chunks(ROWS_PER_TASK * columns);
+        tasks.zip(log_odds.par_chunks_mut(ROWS_PER_TASK)).for_each(|(rows, sums)| {
+            for tree in &self.trees {
+                for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(columns)) {
+                    *sum += f64::from(tree.leaf(row, &self.categories));
+                }
+            }
+            sums.iter_mut().for_each(|sum| *sum += self.bias);
+        });
+        log_odds
     }
 
     /// Numbers that were learned: thresholds and leaves.
