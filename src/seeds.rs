@@ -36,6 +36,14 @@ impl Seeds {
         Seeds { master: self.number(name, index) }
     }
 
+    /// At most `most` of `0..n`, drawn at random, rising; all of them where there are no more.
+    pub fn drawn(&self, name: &str, most: usize, n: usize) -> Vec<u32> {
+        let mut drawn = self.shuffled(name, 0, n);
+        drawn.truncate(most);
+        drawn.sort_unstable();
+        drawn
+    }
+
     /// `0..n` in random order (Fisher-Yates).
     pub fn shuffled(&self, name: &str, index: u64, n: usize) -> Vec<u32> {
         let mut rng = self.stream(name, index);

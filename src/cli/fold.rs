@@ -382,8 +382,8 @@ fn thinned(members: Vec<u32>, rows_max: usize) -> Vec<u32> {
         return members;
     }
     tracing::info!("trees or logistic regression: {rows_max} of {} snapshots", members.len());
-    let order = Seeds::new(members.len() as u64).shuffled("logistic", 0, members.len());
-    let mut chosen: Vec<u32> = order[..rows_max].iter().map(|&i| members[i as usize]).collect();
+    let drawn = Seeds::new(members.len() as u64).drawn("logistic", rows_max, members.len());
+    let mut chosen: Vec<u32> = drawn.iter().map(|&i| members[i as usize]).collect();
     chosen.sort_unstable();
     chosen
 }

@@ -200,9 +200,9 @@ fn sample(train: Vec<u32>, snapshots: &Snapshots) -> Vec<u32> {
     if train.len() <= SAMPLE_ROWS_MAX {
         return train;
     }
-    let order = Seeds::new(snapshots.len() as u64).shuffled("feature sample", 0, train.len());
-    let mut chosen: Vec<u32> =
-        order[..SAMPLE_ROWS_MAX].iter().map(|&i| train[i as usize]).collect();
+    let seeds = Seeds::new(snapshots.len() as u64);
+    let drawn = seeds.drawn("feature sample", SAMPLE_ROWS_MAX, train.len());
+    let mut chosen: Vec<u32> = drawn.iter().map(|&i| train[i as usize]).collect();
     chosen.sort_unstable();
     chosen
 }

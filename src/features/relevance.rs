@@ -15,7 +15,9 @@ const GROUPS: usize = 16;
 /// chance) to 1: the factor by which a James-Stein estimator with a positive part (Efron and Morris
 /// 1973, doi:10.2307/2284155) shrinks the churn rates of the column's groups to their mean.
 pub fn relevance(encoder: &Encoder, snapshots: &Snapshots, train: &[u32]) -> Vec<f32> {
-    let chosen = sample(train);
+    // Which rows these are depends only on how many there are.
+    let drawn = Seeds::new(train.len() as u64).drawn("relevance sample", ROWS_MAX, train.len());
+    let chosen: Vec<u32> = drawn.iter().map(|&i| train[i as usize]).collect();
     let churned: Vec<bool> = chosen.iter().map(|&s| snapshots.churned[s as usize]).collect();
     let numbers = snapshots_block(encoder, snapshots, &chosen);
     let categories = encoder.fitted().category_codes().len();
@@ -32,15 +34,6 @@ pub fn relevance(encoder: &Encoder, snapshots: &Snapshots, train: &[u32]) -> Vec
         shrinkage(&codes.collect::<Vec<_>>(), &churned)
     };
     (0..numbers.width).map(of_number).chain((0..categories).map(of_category)).collect()
-}
-
-/// A random subset; which one depends only on how many there are.
-fn sample(train: &[u32]) -> Vec<u32> {
-    if train.len() <= ROWS_MAX {
-        return train.to_vec();
-    }
-    let order = Seeds::new(train.len() as u64).shuffled("relevance sample", 0, train.len());
-    order[..ROWS_MAX].iter().map(|&i| train[i as usize]).collect()
 }
 
 /// The group of each value; equal values share one.

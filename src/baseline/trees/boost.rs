@@ -49,9 +49,7 @@ impl<'a> Part<'a> {
 
     /// At most `rows_max` of the rows, drawn at random.
     pub fn thinned(&self, rows_max: usize, seeds: &Seeds) -> Part<'static> {
-        let mut rows = seeds.shuffled("search rows", 0, self.labels.len());
-        rows.truncate(rows_max);
-        rows.sort_unstable();
+        let rows = seeds.drawn("search rows", rows_max, self.labels.len());
         let of = |column: &Vec<u8>| rows.iter().map(|&row| column[row as usize]).collect();
         Part {
             binned: Binned { columns: self.binned.columns.iter().map(of).collect() },
