@@ -6,6 +6,7 @@ mod choices;
 mod common;
 mod compare;
 mod device;
+mod differences;
 mod hazard;
 mod onnx;
 mod ops;

@@ -17,6 +17,7 @@ use churn::nn::ops::norm::layer_norm;
 use churn::tensors::device::{Want, choose};
 
 use crate::common::say;
+use crate::differences::Case;
 
 /// Rows B, months T, inputs F and units H.
 const B: usize = 8;
@@ -63,13 +64,18 @@ type Found = Vec<(&'static str, Vec<f32>)>;
 
 /// Values and gradients of all operations.
 fn everything(device: &Device) -> Found {
-    let grus = GRUS.into_iter().zip([true, false, true]).chain(random_grus());
-    let mut found: Found = grus.flat_map(|(shape, masked)| of_gru(device, shape, masked)).collect();
+    let mut found: Found =
+        grus().flat_map(|(shape, masked)| of_gru(device, shape, masked)).collect();
     found.extend(LINEARS.into_iter().flat_map(|shape| of_linear(device, shape)));
     found.extend(of_join(device));
     found.extend(of_norm(device));
     found.extend([of_history(device), of_losses(device), of_adamw(device)].concat());
     found
+}
+
+/// Shapes, and whether some months are masked.
+fn grus() -> impl Iterator<Item = ([usize; 4], bool)> {
+    GRUS.into_iter().zip([true, false, true]).chain(random_grus())
 }
 
 /// Shapes without a pattern, half of them masked. Units are those of [`GRUS`], since the driver
@@ -99,10 +105,8 @@ fn of_gru(device: &Device, [b, t, f, h]: [usize; 4], masked: bool) -> Found {
         hidden: parts[3].clone(),
         hidden_bias: parts[4].clone(),
     };
-    // Each month of some row is masked, and each row in some month is not.
     let mask = |device: &Device| {
-        let mask: Vec<f32> = (0..b * t).map(|i| f32::from(u8::from(i % 3 != 1))).collect();
-        masked.then(|| Tensor::<2>::from_data(TensorData::new(mask, [b, t]), device))
+        masked.then(|| Tensor::<2>::from_data(TensorData::new(mask(b * t), [b, t]), device))
     };
     let states = gru_sequence(x.clone(), parts[0].clone(), weights.clone(), mask(device));
     let grads = (states.clone() * tensor(6, [b, t, h], device)).sum().backward();
@@ -111,16 +115,56 @@ fn of_gru(device: &Device, [b, t, f, h]: [usize; 4], masked: bool) -> Found {
         [input, input_bias, hidden, hidden_bias].map(Tensor::inner);
     let weights = GruWeights { input, input_bias, hidden, hidden_bias };
     let ungraphed = gru_sequence(x.clone().inner(), parts[0].clone().inner(), weights, mask(plain));
-    let mut found = vec![
-        ("gru states", list(states)),
-        ("gru states without a graph", list(ungraphed)),
-        ("gru gradient of x", list(x.grad(&grads).expect("tracked"))),
-    ];
-    let names = ["start", "input", "input bias", "hidden", "hidden bias"];
-    found.extend(
-        names.into_iter().zip(parts).map(|(n, t)| (n, list(t.grad(&grads).expect("tracked")))),
-    );
-    found
+    let states =
+        vec![("gru states", list(states)), ("gru states without a graph", list(ungraphed))];
+    let of_others = parts.into_iter().map(|t| list(t.grad(&grads).expect("tracked")));
+    let gradients = std::iter::once(list(x.grad(&grads).expect("tracked"))).chain(of_others);
+    states.into_iter().chain(GRU_GRADIENTS.into_iter().zip(gradients)).collect()
+}
+
+/// Of which [`of_gru`] finds the gradients.
+const GRU_GRADIENTS: [&str; 6] = ["x", "start", "input", "input bias", "hidden", "hidden bias"];
+
+/// Each month of some row is masked, and each row in some month is not.
+fn mask(places: usize) -> Vec<f32> {
+    (0..places).map(|i| f32::from(u8::from(i % 3 != 1))).collect()
+}
+
+/// The same values and gradients against central differences in f64; how many shapes were small
+/// enough for that.
+#[track_caller]
+fn check_differences(device: &Device) -> usize {
+    let mut checked = 0;
+    for (shape @ [b, t, f, h], masked) in grus() {
+        let sizes = [b * t * f, b * h, f * 3 * h, 3 * h, h * 3 * h, 3 * h];
+        let case = Case {
+            shape,
+            values: std::array::from_fn(|at| values(at, sizes[at])),
+            mask: masked.then(|| mask(b * t)),
+            probe: values(6, b * t * h),
+        };
+        let Some(wanted) = case.gradients() else { continue };
+        let found = of_gru(device, shape, masked);
+        let gradients = &found[found.len() - GRU_GRADIENTS.len()..];
+        for ((name, got), wanted) in gradients.iter().zip(&wanted) {
+            check_near(name, got, wanted, "differences in f64 say");
+        }
+        checked += 1;
+    }
+    assert!(checked > 1, "shapes small enough");
+    checked
+}
+
+/// The largest distance of a pair.
+#[track_caller]
+fn check_near(name: &str, got: &[f32], wanted: &[f32], say: &str) -> f32 {
+    assert_eq!(got.len(), wanted.len(), "{name}");
+    assert!(wanted.iter().any(|x| x.abs() > 0.01), "{name} is nothing to agree on");
+    got.iter().zip(wanted).enumerate().fold(0.0, |worst, (at, (a, b))| {
+        let distance = (a - b).abs() / (1.0 + b.abs());
+        assert!(distance <= TOLERANCE, "{name}[{at}]: {a}, {say} {b}");
+        distance.max(worst)
+    })
 }
 
 fn of_linear(device: &Device, [rows, inputs, outputs]: [usize; 3]) -> Found {
@@ -239,14 +283,9 @@ fn check(device: &Device) -> f32 {
     let (found, expected) = (everything(device), everything(&Device::flex()));
     assert_eq!(found.len(), expected.len());
     for ((name, got), (_, wanted)) in found.iter().zip(&expected) {
-        assert_eq!(got.len(), wanted.len(), "{name}");
-        assert!(wanted.iter().any(|x| x.abs() > 0.01), "{name} is nothing to agree on");
-        for (at, (a, b)) in got.iter().zip(wanted).enumerate() {
-            let distance = (a - b).abs() / (1.0 + b.abs());
-            assert!(distance <= TOLERANCE, "{name}[{at}]: {a}, flex says {b}");
-            worst = worst.max(distance);
-        }
+        worst = worst.max(check_near(name, got, wanted, "flex says"));
     }
+    say(&format!("gradients of {} GRUs are those of differences", check_differences(device)));
     worst
 }
 

@@ -2,7 +2,7 @@
 """One training step of ours beside one of PyTorch: same shapes, at most the same threads, f32, on the CPU.
 
     python3 scripts/bench/train_speed.py [--churn target/release/churn] [--threads 2] [--model mlp|gru]
-        [--quick] [--cpu-time] [--compile] [--devices cpu,ndarray,gpu] [--json FILE]
+        [--shape TEXT] [--quick] [--cpu-time] [--compile] [--devices cpu,ndarray,gpu] [--json FILE]
 
 A step is forward, mean binary cross-entropy, backward and AdamW, on a batch that lies in memory.
 Ours is `churn bench`, one child for all requests; PyTorch is torch_step.py in this process. The two
@@ -57,6 +57,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, help="5; 3 with --quick")
     parser.add_argument("--model", choices=("mlp", "gru"), help="only its shapes")
+    parser.add_argument("--shape", default="", help="only shapes with this in their names, such as 'F32 H128'")
     parser.add_argument("--quick", action="store_true", help="four shapes, under a minute")
     parser.add_argument("--cpu-time", action="store_true",
                         help="one thread on both sides, mean processor time of a step")
@@ -86,6 +87,8 @@ def main():
     print()
     for model in [args.model] if args.model else ("gru", "mlp"):
         ratios = [shape["ratio"] for shape in result["shapes"] if shape["request"]["model"] == model]
+        if not ratios:
+            continue
         print(f"{model} median ratio {median(ratios):.2f} range {min(ratios):.1f}-{max(ratios):.1f}")
 
 
@@ -95,7 +98,7 @@ def compare(ours, args):
     print("|---|---|---|---|---|---|---|---|")
     shapes = []
     for shape in QUICK if args.quick else ALL:
-        if args.model not in (None, shape["model"]):
+        if args.model not in (None, shape["model"]) or args.shape not in name(shape):
             continue
         found = pairs(ours, shape, args)
         ratios = [torch / churn for churn, torch in zip(found["ours_ms"], found["torch_ms"])]

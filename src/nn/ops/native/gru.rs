@@ -8,12 +8,10 @@
 
 mod backward;
 
-use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
-
 use super::activation::{sigmoids, tanh};
-use super::buffer::{Buffer, Pooled, padded};
+use super::buffer::{Buffer, Pooled, in_blocks, padded};
 use super::product::{Tile, rows_times, set, vector};
+use pulp::{Arch, Simd, WithSimd};
 
 #[cfg(test)]
 pub use backward::Gradients;
@@ -59,7 +57,7 @@ pub enum Keep {
     Nothing,
 }
 
-/// Gates r, z, n and the recurrent part of n, per block `[T, rows, 4, H]`, padded.
+/// Gates r, z, n and the recurrent part of n, per block `[T, rows, 4, H]`, H padded.
 pub type Gates = Pooled;
 
 /// Rows that go through all months together: enough to use a weight many times while it is in the
@@ -69,9 +67,13 @@ const BLOCK_ROWS: usize = 64;
 /// The same for small batches, so that there is a block for more than one thread.
 const BLOCK_ROWS_SMALL: usize = 32;
 
-/// Rows of a register tile where there are 32 vector registers, and where there are 16.
+/// Rows of a register tile where there are 32 vector registers, and where there are 16: with four
+/// rows of three vectors the compiler would keep one of the sums in memory.
 const TILE_ROWS: usize = 8;
-const TILE_ROWS_NARROW: usize = 4;
+const TILE_ROWS_NARROW: usize = 3;
+
+/// What the rows of scratch are rounded up to, so that every tile of either pass is whole.
+const ROWS_STEP: usize = 24;
 
 /// Vectors of a register tile: one for each gate.
 const GATES: usize = 3;
@@ -86,9 +88,9 @@ impl Shape {
         self.rows.div_ceil(self.block_size())
     }
 
-    /// Rows that are computed, if this is the shape of a block: whole tiles.
-    fn tiled_rows(&self) -> usize {
-        self.rows.next_multiple_of(TILE_ROWS)
+    /// Rows of scratch, if this is the shape of a block.
+    fn scratch_rows(&self) -> usize {
+        self.rows.next_multiple_of(ROWS_STEP)
     }
 
     fn wide(&self) -> usize {
@@ -96,8 +98,7 @@ impl Shape {
     }
 
     fn block_gates(&self) -> usize {
-        let rows = self.rows.min(self.block_size()).next_multiple_of(TILE_ROWS);
-        self.months * rows * 4 * self.wide()
+        self.months * self.rows.min(self.block_size()) * 4 * self.wide()
     }
 }
 
@@ -110,7 +111,6 @@ pub fn forward(
 ) -> (Vec<f32>, Option<Gates>) {
     let arch = Arch::new();
     let Shape { rows, months: t, inputs: f, hidden: h } = shape;
-    let mut states = vec![0.0; rows * t * h];
     let mut gates =
         (keep == Keep::Gates).then(|| Pooled::dirty(shape.blocks() * shape.block_gates()));
     let packed = arch.dispatch(PackForward { shape, weights });
@@ -119,13 +119,12 @@ pub fn forward(
         Some(gates) => gates.chunks_mut(shape.block_gates()).collect(),
         None => std::mem::take(&mut no_gates),
     };
-    states.par_chunks_mut(shape.block_size() * t * h).zip(gates_of).enumerate().for_each(
-        |(block, (states, gates))| {
-            let inputs = inputs.block(block, &shape);
-            let shape = Shape { rows: states.len() / (t * h), inputs: f, ..shape };
-            arch.dispatch(ForwardBlock { shape, inputs, packed: &packed, states, gates });
-        },
-    );
+    let block_len = shape.block_size() * t * h;
+    let states = in_blocks(rows * t * h, block_len, gates_of, |block, states, gates| {
+        let inputs = inputs.block(block, &shape);
+        let shape = Shape { rows: states.len() / (t * h), inputs: f, ..shape };
+        arch.dispatch(ForwardBlock { shape, inputs, packed: &packed, states, gates });
+    });
     (states, gates)
 }
 
@@ -216,7 +215,7 @@ impl ForwardBlock<'_> {
     #[inline(always)]
     fn run<S: Simd, const R: usize>(mut self, simd: S) {
         let Shape { rows, months, hidden, .. } = self.shape;
-        let (wide, all_rows) = (self.shape.wide(), self.shape.tiled_rows());
+        let (wide, all_rows) = (self.shape.wide(), self.shape.scratch_rows());
         let mut before = Buffer::zeros(all_rows * wide);
         let mut after = Buffer::zeros(all_rows * wide);
         let mut sums = Buffer::zeros(R * 4 * S::F32_LANES);
@@ -228,7 +227,7 @@ impl ForwardBlock<'_> {
         for month in 0..months {
             let recur = month > 0 || !fresh;
             for group in 0..wide / S::F32_LANES {
-                for tile in (0..all_rows).step_by(R) {
+                for tile in (0..rows).step_by(R) {
                     let buffers = (&*before, &mut *after, &mut *sums);
                     self.tile::<S, R>(simd, (month, group, tile), recur, buffers);
                 }
@@ -248,7 +247,6 @@ impl ForwardBlock<'_> {
     ) {
         let Shape { rows, months, inputs, hidden } = self.shape;
         let (wide, lanes) = (self.shape.wide(), S::F32_LANES);
-        let all_rows = self.shape.tiled_rows();
         let first = group * lanes;
         let panel = &self.packed.groups[group * (inputs + hidden) * GATES * lanes..]
             [..(inputs + hidden) * GATES * lanes];
@@ -304,8 +302,8 @@ impl ForwardBlock<'_> {
                     simd.partial_store_f32s(out, new);
                 }
             }
-            if !self.gates.is_empty() {
-                let at = (month * all_rows + row) * 4 * wide + first;
+            if row < rows && !self.gates.is_empty() {
+                let at = (month * rows + row) * 4 * wide + first;
                 for (gate, value) in [reset, update, candidate, recurrent].into_iter().enumerate() {
                     set::<S>(self.gates, at + gate * wide, value);
                 }

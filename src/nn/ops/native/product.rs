@@ -16,13 +16,12 @@ pub fn rows_times<S: Simd, const R: usize, const V: usize>(
     a: [&[f32]; R],
     b: &[[S::f32s; V]],
 ) -> Tile<S, R, V> {
-    let length = b.len();
-    let a: [&[f32]; R] = std::array::from_fn(|r| &a[r][..length]);
-    for k in 0..length {
+    let a: [&[f32]; R] = std::array::from_fn(|r| &a[r][..b.len()]);
+    for (k, b) in b.iter().enumerate() {
         for r in 0..R {
             let x = simd.splat_f32s(a[r][k]);
             for v in 0..V {
-                acc[r][v] = simd.mul_add_e_f32s(x, b[k][v], acc[r][v]);
+                acc[r][v] = simd.mul_add_e_f32s(x, b[v], acc[r][v]);
             }
         }
     }

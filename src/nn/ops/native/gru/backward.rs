@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::super::buffer::{Buffer, padded};
 use super::super::product::{Tile, columns_times, rows_times, set, vector};
-use super::{GATES, Gates, Inputs, Shape, TILE_ROWS, TILE_ROWS_NARROW, Weights};
+use super::{GATES, Gates, Inputs, Shape, Weights};
 
 /// Gradients, shaped like what they are of.
 #[derive(Debug, Clone)]
@@ -104,7 +104,7 @@ impl Sums {
     pub fn layout(shape: &Shape) -> Sums {
         let wide = shape.wide();
         let input_from = wide * GATES * wide;
-        let biases_from = input_from + shape.inputs.next_multiple_of(TILE_ROWS) * GATES * wide;
+        let biases_from = input_from + shape.inputs.next_multiple_of(COLUMNS) * GATES * wide;
         Sums { input_from, biases_from, len: biases_from + 4 * wide }
     }
 
@@ -208,6 +208,14 @@ pub(super) struct BackwardBlock<'a> {
     pub d_x: &'a mut [f32],
 }
 
+/// Columns of a register tile where there are 32 vector registers, and where there are 16.
+const COLUMNS: usize = 8;
+const COLUMNS_NARROW: usize = 4;
+
+/// Numbers between rows that a product reads column by column: without them, rows of a power of
+/// two would all fall into a few sets of the first cache level and drive each other out.
+const GAP: usize = 16;
+
 /// What a block works on, padded.
 struct Scratch {
     /// `[rows, H]`: the gradient that comes from the months after.
@@ -228,24 +236,25 @@ impl WithSimd for BackwardBlock<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         if S::REGISTER_COUNT >= 32 {
-            self.run::<S, TILE_ROWS>(simd)
+            self.run::<S, 8, COLUMNS>(simd)
         } else {
-            self.run::<S, TILE_ROWS_NARROW>(simd)
+            self.run::<S, 6, COLUMNS_NARROW>(simd)
         }
     }
 }
 
 impl BackwardBlock<'_> {
+    /// ROWS of the gradients of states, and C columns of what meets them, make a register tile.
     #[inline(always)]
-    fn run<S: Simd, const R: usize>(mut self, simd: S) {
+    fn run<S: Simd, const ROWS: usize, const C: usize>(mut self, simd: S) {
         let Shape { rows, months, inputs, hidden } = self.shape;
-        let (wide, all_rows) = (self.shape.wide(), self.shape.tiled_rows());
-        let inputs_wide = inputs.next_multiple_of(TILE_ROWS);
+        let (wide, all_rows) = (self.shape.wide(), self.shape.scratch_rows());
+        let inputs_wide = inputs.next_multiple_of(COLUMNS);
         let sums = Sums::layout(&self.shape);
         let mut s = Scratch {
             d_state: Buffer::zeros(all_rows * wide),
-            d_gates: Buffer::zeros(all_rows * 4 * wide),
-            before: Buffer::zeros(all_rows * wide),
+            d_gates: Buffer::zeros(all_rows * (4 * wide + GAP)),
+            before: Buffer::zeros(all_rows * (wide + GAP)),
             x: Buffer::zeros(all_rows * inputs_wide),
             d_x: Buffer::zeros(all_rows * padded(inputs)),
         };
@@ -256,27 +265,27 @@ impl BackwardBlock<'_> {
                     0 => &self.inputs.start[row * hidden..][..hidden],
                     _ => &self.states[(row * months + month - 1) * hidden..][..hidden],
                 };
-                s.before[row * wide..][..hidden].copy_from_slice(state);
+                s.before[row * (wide + GAP)..][..hidden].copy_from_slice(state);
                 s.x[row * inputs_wide..][..inputs]
                     .copy_from_slice(&self.inputs.x[(row * months + month) * inputs..][..inputs]);
             }
             self.gates_backward::<S>(simd, month, &mut s, sums.biases_from);
-            let d_gates: &[f32] = &s.d_gates;
-            let recurrent = (d_gates, 4 * wide, 0);
-            add_rows_times::<S, R>(simd, (&mut s.d_state, wide), recurrent, &self.packed.hidden);
-            let rows_here = (&d_gates[..rows * 4 * wide], 4 * wide);
             let (of_hidden, rest) = self.sums.split_at_mut(sums.input_from);
             let of_input = &mut rest[..sums.biases_from - sums.input_from];
+            let d_gates = |from: usize| Part { numbers: &s.d_gates, width: 4 * wide + GAP, from };
+            let whole = rows.next_multiple_of(ROWS);
+            let into = (&mut s.d_state[..whole * wide], wide);
+            add_rows_times::<S, ROWS>(simd, into, d_gates(0), &self.packed.hidden);
             if month > 0 || !fresh {
-                let before = (&s.before[..rows * wide], wide);
-                add_columns_times::<S, R>(simd, of_hidden, before, (rows_here.0, rows_here.1, 0));
+                let before = Part { numbers: &s.before, width: wide + GAP, from: 0 };
+                add_columns_times::<S, C>(simd, (of_hidden, wide), rows, (before, d_gates(0)));
             }
-            let x = (&s.x[..rows * inputs_wide], inputs_wide);
-            add_columns_times::<S, R>(simd, of_input, x, (rows_here.0, rows_here.1, wide));
+            let x = Part { numbers: &s.x, width: inputs_wide, from: 0 };
+            add_columns_times::<S, C>(simd, (of_input, inputs_wide), rows, (x, d_gates(wide)));
             if !self.d_x.is_empty() {
                 s.d_x.fill(0.0);
-                let into = (&mut *s.d_x, padded(inputs));
-                add_rows_times::<S, R>(simd, into, (d_gates, 4 * wide, wide), &self.packed.input);
+                let into = (&mut s.d_x[..whole * padded(inputs)], padded(inputs));
+                add_rows_times::<S, ROWS>(simd, into, d_gates(wide), &self.packed.input);
                 for row in 0..rows {
                     self.d_x[(row * months + month) * inputs..][..inputs]
                         .copy_from_slice(&s.d_x[row * padded(inputs)..][..inputs]);
@@ -301,24 +310,25 @@ impl BackwardBlock<'_> {
     ) {
         let Shape { rows, months, hidden, .. } = self.shape;
         let (wide, lanes) = (self.shape.wide(), S::F32_LANES);
-        let all_rows = self.shape.tiled_rows();
         let one = simd.splat_f32s(1.0);
-        for first in (0..wide).step_by(lanes).filter(|&first| first < hidden) {
-            let mut sums = [simd.splat_f32s(0.0); 4];
-            let units = lanes.min(hidden - first);
-            for row in 0..rows {
-                let upstream = &self.gradient[(row * months + month) * hidden + first..][..units];
-                let upstream = if units == lanes {
+        for row in 0..rows {
+            let gradient = &self.gradient[(row * months + month) * hidden..][..hidden];
+            let saved = &self.gates[(month * rows + row) * 4 * wide..][..4 * wide];
+            let before = &s.before[row * (wide + GAP)..][..wide];
+            let d_state = &mut s.d_state[row * wide..][..wide];
+            let d_gates = &mut s.d_gates[row * (4 * wide + GAP)..][..4 * wide];
+            let sums = &mut self.sums[biases_from..][..4 * wide];
+            for first in (0..hidden).step_by(lanes) {
+                let upstream = &gradient[first..hidden.min(first + lanes)];
+                let upstream = if upstream.len() == lanes {
                     vector::<S>(upstream, 0)
                 } else {
                     simd.partial_load_f32s(upstream)
                 };
-                let at = row * wide + first;
-                let d = simd.add_f32s(vector::<S>(&s.d_state, at), upstream);
-                let saved = (month * all_rows + row) * 4 * wide + first;
-                let gate = |kind: usize| vector::<S>(self.gates, saved + kind * wide);
+                let d = simd.add_f32s(vector::<S>(d_state, first), upstream);
+                let gate = |kind: usize| vector::<S>(saved, kind * wide + first);
                 let (reset, update, candidate, recurrent) = (gate(0), gate(1), gate(2), gate(3));
-                let before = vector::<S>(&s.before, at);
+                let before = vector::<S>(before, first);
                 let rest = simd.sub_f32s(one, update);
                 let slope = simd.sub_f32s(one, simd.mul_f32s(candidate, candidate));
                 let d_n = simd.mul_f32s(simd.mul_f32s(d, rest), slope);
@@ -331,29 +341,32 @@ impl BackwardBlock<'_> {
                     simd.mul_f32s(reset, simd.sub_f32s(one, reset)),
                 );
                 let d_u = simd.mul_f32s(d_n, reset);
-                set::<S>(&mut s.d_state, at, simd.mul_f32s(d, update));
-                let to = row * 4 * wide + first;
+                set::<S>(d_state, first, simd.mul_f32s(d, update));
                 for (kind, value) in [d_u, d_r, d_z, d_n].into_iter().enumerate() {
-                    set::<S>(&mut s.d_gates, to + kind * wide, value);
-                    sums[kind] = simd.add_f32s(sums[kind], value);
+                    let at = kind * wide + first;
+                    set::<S>(d_gates, at, value);
+                    let so_far = vector::<S>(sums, at);
+                    set::<S>(sums, at, simd.add_f32s(so_far, value));
                 }
-            }
-            for (kind, sum) in sums.into_iter().enumerate() {
-                let at = biases_from + kind * wide + first;
-                let so_far = vector::<S>(self.sums, at);
-                set::<S>(self.sums, at, simd.add_f32s(so_far, sum));
             }
         }
     }
 }
 
-/// C += A B: `c [rows, N]`, A the columns `from..from + K` of the given rows of a width, `panels`
-/// the packed B.
+/// Numbers of a matrix from the column `from` on.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    numbers: &'a [f32],
+    width: usize,
+    from: usize,
+}
+
+/// C += A B: `c [rows, N]`, a whole number of tiles, and the packed B in `panels` `[K, N]`.
 #[inline(always)]
 fn add_rows_times<S: Simd, const R: usize>(
     simd: S,
     (c, n): (&mut [f32], usize),
-    a: (&[f32], usize, usize),
+    a: Part,
     panels: &[f32],
 ) {
     match across(n, S::F32_LANES) {
@@ -366,15 +379,15 @@ fn add_rows_times<S: Simd, const R: usize>(
 fn add_rows_times_across<S: Simd, const R: usize, const V: usize>(
     simd: S,
     (c, n): (&mut [f32], usize),
-    (a, width, from): (&[f32], usize, usize),
+    a: Part,
     panels: &[f32],
 ) {
     let across = V * S::F32_LANES;
     let k = panels.len() / n;
     for (at, panel) in panels.chunks_exact(k * across).enumerate() {
         let panel = S::as_simd_f32s(panel).0.as_chunks::<V>().0;
-        for (c, a) in c.chunks_exact_mut(R * n).zip(a.chunks_exact(R * width)) {
-            let rows: [&[f32]; R] = std::array::from_fn(|r| &a[r * width + from..][..k]);
+        for (c, rows) in c.chunks_exact_mut(R * n).zip(a.numbers.chunks_exact(R * a.width)) {
+            let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * a.width + a.from..][..k]);
             let mut acc: Tile<S, R, V> = [[simd.splat_f32s(0.0); V]; R];
             for r in 0..R {
                 for v in 0..V {
@@ -391,21 +404,22 @@ fn add_rows_times_across<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// C += A^T B: `c [M, 3H]`, `a [rows, M]` with its width, `b` the columns from a place on of rows
-/// of a width.
+/// C += A^T B: `c [M, 3H]`, summed over the first `rows` of A and B.
 #[inline(always)]
 fn add_columns_times<S: Simd, const R: usize>(
     simd: S,
-    c: &mut [f32],
-    (a, m): (&[f32], usize),
-    (b, width, from): (&[f32], usize, usize),
+    (c, m): (&mut [f32], usize),
+    rows: usize,
+    (a, b): (Part, Part),
 ) {
     let lanes = S::F32_LANES;
     let n = c.len() / m;
+    let (a_rows, b_rows) = (&a.numbers[..rows * a.width], &b.numbers[..rows * b.width]);
     for first in (0..n).step_by(GATES * lanes) {
         for (at, c) in c.chunks_exact_mut(R * n).enumerate() {
             let mut acc: Tile<S, R, GATES> = [[simd.splat_f32s(0.0); GATES]; R];
-            acc = columns_times(simd, acc, (a, m, at * R), (b, width, from + first));
+            let left = (a_rows, a.width, a.from + at * R);
+            acc = columns_times(simd, acc, left, (b_rows, b.width, b.from + first));
             for r in 0..R {
                 for v in 0..GATES {
                     let at = r * n + first + v * lanes;

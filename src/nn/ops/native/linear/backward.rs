@@ -107,13 +107,12 @@ fn by_weight(
     let Shape { inputs, outputs, .. } = shape;
     let of_thread = inputs.div_ceil(rayon::current_num_threads()).next_multiple_of(TILE_ROWS);
     let mut bias = vec![0.0; outputs];
-    let mut weight = vec![0.0; inputs * outputs];
     // The first one sums the bias too.
     let mut biases: Vec<Option<&mut [f32]>> = Vec::new();
     biases.resize_with(inputs.div_ceil(of_thread), || None);
     biases[0] = Some(&mut bias);
-    let parts = weight.par_chunks_mut(of_thread * outputs).zip(biases).enumerate();
-    parts.for_each(|(at, (d_weight, d_bias))| {
+    let (len, part) = (inputs * outputs, of_thread * outputs);
+    let weight = in_blocks(len, part, biases, |at, d_weight, d_bias| {
         let first = at * of_thread;
         let inputs = first..first + d_weight.len() / outputs;
         arch.dispatch(WeightGradient { shape, x, gradient, masked_by, inputs, d_weight, d_bias });
