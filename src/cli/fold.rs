@@ -1,5 +1,6 @@
 //! One fold: fit features, train every network, the trees and the baseline, then judge them.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ const DESIGN_SHARE: u64 = 6;
 /// Most rows that trees and logistic regression learn from: more move the log loss in the fourth
 /// digit, and a million would take trees longer than a network.
 const SAMPLE_ROWS_MAX: usize = 200_000;
+
+/// Rows of each part that tell which columns matter.
+const RELEVANCE_ROWS_MAX: usize = 20_000;
 
 /// What all folds share.
 pub struct Session<'a> {
@@ -107,7 +111,7 @@ impl Session<'_> {
     pub fn histories(&self, fold: usize, number: Option<u32>) -> Result<Histories> {
         let View { panel, snapshots, fold: parts } = self.data.sample(fold);
         let features = features::fit(panel, snapshots, parts, &self.config.features)?;
-        let fitted = Fitted { features: &features, fold, number };
+        let fitted = Fitted { features: &features, fold, number, relevance: OnceCell::new() };
         let spec = losses::settle(self, &fitted)?.spec;
         let kinds = self.config.models.kinds.iter();
         kinds
@@ -128,7 +132,7 @@ impl Session<'_> {
     ) -> Result<FoldResult> {
         let View { panel, snapshots, fold: parts } = self.data.sample(fold);
         let features = features::fit(panel, snapshots, parts, &self.config.features)?;
-        let fitted = Fitted { features: &features, fold, number };
+        let fitted = Fitted { features: &features, fold, number, relevance: OnceCell::new() };
         let Settled { spec, trials: losses } = losses::settle(self, &fitted)?;
         let mut learners = Vec::new();
         for &kind in &self.config.models.kinds {
@@ -151,13 +155,26 @@ impl Session<'_> {
         let hazards = self.config.hazards();
         let size = (hazards, self.train_examples(fitted));
         let mut architecture = Architecture::new(kind, &self.config.models, fitted.features, size);
-        if kind == ModelKind::Mlp {
-            let View { panel, snapshots, fold } = self.data.sample(fitted.fold);
-            let encoder = Encoder::new(fitted.features, panel)?;
-            architecture.relevance =
-                features::relevance(&encoder, snapshots, &fold.members(Part::Train));
+        if kind == ModelKind::Mlp && architecture.mlp.early {
+            architecture.relevance = self.relevance(fitted)?;
         }
         Ok(architecture)
+    }
+
+    /// Of each column of the MLP: its share in what trees find in the train part.
+    fn relevance(&self, fitted: &Fitted) -> Result<Vec<f32>> {
+        if let Some(found) = fitted.relevance.get() {
+            return Ok(found.clone());
+        }
+        let kinds = features::dense_kinds(fitted.features);
+        let sample = |part| {
+            let rows = ("relevance", RELEVANCE_ROWS_MAX);
+            self.matrix(fitted, part, (rows, kinds.len()), &features::dense_block)
+        };
+        let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
+        let seeds = Seeds::new(self.config.seed).child("relevance", fitted.seed_index());
+        let found = trees::importance(&table(&train, &kinds), &table(&validation, &kinds), &seeds);
+        Ok(fitted.relevance.get_or_init(|| found).clone())
     }
 
     fn recipe(&self, fitted: &Fitted, kind: ModelKind, spec: &TrainSpec) -> Recipe {
@@ -307,7 +324,10 @@ impl Session<'_> {
         let start = self.clock.elapsed();
         let columns = fitted.features.raw_columns();
         let kinds: Vec<_> = columns.into_iter().map(|column| column.kind).collect();
-        let sample = |part| self.matrix(fitted, part, kinds.len(), &features::raw_block);
+        let sample = |part| {
+            let rows = (TREES, SAMPLE_ROWS_MAX);
+            self.matrix(fitted, part, (rows, kinds.len()), &features::raw_block)
+        };
         let seeds = Seeds::new(self.config.seed).child(TREES, fitted.seed_index());
         let trees = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
@@ -327,7 +347,10 @@ impl Session<'_> {
     fn logistic(&self, fitted: &Fitted) -> Result<Learner> {
         let start = self.clock.elapsed();
         let columns = features::design_width(fitted.features);
-        let sample = |part| self.matrix(fitted, part, columns, &features::design);
+        let sample = |part| {
+            let rows = (LOGISTIC, SAMPLE_ROWS_MAX);
+            self.matrix(fitted, part, (rows, columns), &features::design)
+        };
         let logistic = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
             let numbers = |of: &Matrix| of.1.iter().map(|&y| f32::from(u8::from(y))).collect();
@@ -346,13 +369,13 @@ impl Session<'_> {
         })
     }
 
-    /// Encoded rows of a part with their labels: all of the sample, or as many as the budget
-    /// allows.
+    /// Encoded rows of a part with their labels: all of the sample, or at most as many as are asked
+    /// for and as the budget allows.
     fn matrix(
         &self,
         fitted: &Fitted,
         part: Part,
-        columns: usize,
+        ((what, rows_max), columns): ((&str, usize), usize),
         encode: &dyn Fn(&Encoder, &Snapshots, &[u32]) -> Block,
     ) -> Result<Matrix> {
         let view = self.data.sample(fitted.fold);
@@ -362,7 +385,11 @@ impl Session<'_> {
             return Err(Kind::Data.msg(message).hint("raise train.memory_gb"));
         }
         let affordable = self.budget / DESIGN_SHARE / (4 * columns.max(1) as u64);
-        let chosen = thinned(members, SAMPLE_ROWS_MAX.min(affordable as usize));
+        let (rows, all) = (rows_max.min(affordable as usize), members.len());
+        if rows < all {
+            tracing::info!("{what}: {rows} of {all} snapshots of the {} part", part.name());
+        }
+        let chosen = thinned(members, rows);
         let encoder = Encoder::new(fitted.features, view.panel)?;
         let labels = chosen.iter().map(|&s| view.snapshots.churned[s as usize]).collect();
         Ok((encode(&encoder, view.snapshots, &chosen), labels))
@@ -381,7 +408,6 @@ fn thinned(members: Vec<u32>, rows_max: usize) -> Vec<u32> {
     if members.len() <= rows_max {
         return members;
     }
-    tracing::info!("trees or logistic regression: {rows_max} of {} snapshots", members.len());
     let drawn = Seeds::new(members.len() as u64).drawn("logistic", rows_max, members.len());
     let mut chosen: Vec<u32> = drawn.iter().map(|&i| members[i as usize]).collect();
     chosen.sort_unstable();
@@ -394,6 +420,8 @@ pub struct Fitted<'a> {
     /// Place among the folds, and the number that it is known by.
     fold: usize,
     number: Option<u32>,
+    /// As found once; see [`Session::relevance`].
+    relevance: OnceCell<Vec<f32>>,
 }
 
 impl Fitted<'_> {

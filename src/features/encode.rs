@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::derive::{self, Layout};
 use super::fit::{FittedCategory, FittedFeatures};
+use super::raw::RawKind;
 use super::scale::FittedNumber;
 use crate::error::Result;
 use crate::panel::{AttributeCells, Panel, Snapshots};
@@ -136,6 +137,30 @@ pub fn snapshots_block(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32])
         encoder.snapshot(customer, since, out);
     });
     block
+}
+
+/// All columns that the MLP has of a snapshot, categories as codes: `[chosen, dense_kinds().len()]`.
+pub fn dense_block(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block {
+    let (numbers, width) = (encoder.snapshot_width(), dense_kinds(encoder.fitted).len());
+    let mut block = Block { values: vec![0.0; chosen.len() * width], width };
+    let rows = block.values.par_chunks_mut(width.max(1)).zip(chosen.par_iter());
+    rows.for_each(|(out, &snapshot)| {
+        let (customer, since) = snapshots.place(encoder.panel, snapshot as usize);
+        let (out, categories) = out.split_at_mut(numbers);
+        encoder.snapshot(customer, since, out);
+        let mut codes = vec![0; categories.len()];
+        encoder.codes(customer, &mut codes);
+        categories.iter_mut().zip(codes).for_each(|(out, code)| *out = code as f32);
+    });
+    block
+}
+
+/// Of the columns of [`dense_block`].
+pub fn dense_kinds(fitted: &FittedFeatures) -> Vec<RawKind> {
+    let counts = fitted.category_codes();
+    let numbers = fitted.static_width() + fitted.month_width() + fitted.window_width();
+    let categories = counts.into_iter().map(|codes| RawKind::Category { codes });
+    std::iter::repeat_n(RawKind::Number, numbers).chain(categories).collect()
 }
 
 /// The matrix of the logistic regression: the MLP's numbers, and categories one-hot without their

@@ -17,11 +17,9 @@ pub mod derive;
 pub mod encode;
 pub mod fit;
 mod raw;
-mod relevance;
 pub mod scale;
 
-pub use encode::{Block, Encoder, design, design_width, snapshots_block};
+pub use encode::{Block, Encoder, dense_block, dense_kinds, design, design_width, snapshots_block};
 pub use fit::{FittedCategory, FittedFeatures, fit};
 pub use raw::{RawColumn, RawKind, raw_block};
-pub use relevance::relevance;
 pub use scale::FittedNumber;

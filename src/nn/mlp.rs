@@ -14,8 +14,8 @@ use super::ops::linear::Activation;
 use super::ops::members::{heads, spread};
 use crate::tensors::Batch;
 
-/// What is left of a column that shows nothing alone; beside others it may.
-const WORTH_MIN: f32 = 0.2;
+/// What is left of a column in which trees find nothing; a network may.
+const WORTH_MIN: f32 = 0.05;
 
 #[derive(Module, Debug)]
 pub struct MlpNet {
@@ -108,6 +108,7 @@ impl MlpNet {
 
 #[cfg(test)]
 mod tests {
+    use super::WORTH_MIN;
     use crate::config::{GruSpec, MlpShape, ModelKind};
     use crate::nn::{Architecture, Network};
     use crate::seeds::Seeds;
@@ -142,7 +143,8 @@ mod tests {
         let signs = network(&[]);
         assert!(signs.iter().all(|sign| sign.abs() == 1.0));
         // First the number with bins, then the plain one, then the category.
-        let worth = [1.0f32, 1.0, 0.2, 0.6, 0.6];
+        let half = WORTH_MIN + (1.0 - WORTH_MIN) / 2.0;
+        let worth = [1.0f32, 1.0, WORTH_MIN, half, half];
         let found = network(&[0.0, 1.0, 0.5]);
         for ((found, sign), worth) in found.iter().zip(&signs).zip(worth.iter().cycle()) {
             assert!((found - sign * worth).abs() < 1e-6, "{found} {sign} {worth}");

@@ -62,6 +62,8 @@ impl<'a> Part<'a> {
 pub(super) struct Boosted {
     pub bias: f64,
     pub trees: Vec<Tree>,
+    /// Of each column, summed over the splits of all trees.
+    pub gains: Vec<f64>,
     /// On the validation part.
     pub log_loss: f64,
 }
@@ -77,9 +79,13 @@ pub(super) fn boost(
     let bias = (positives / (train.labels.len() as f64 - positives)).ln();
     let mut at = vec![bias; train.labels.len()];
     let mut seen = vec![bias; validation.labels.len()];
-    let mut best =
-        Boosted { bias, trees: Vec::new(), log_loss: log_loss(&seen, &validation.labels) };
-    let mut trees = Vec::new();
+    let mut best = Boosted {
+        bias,
+        trees: Vec::new(),
+        gains: vec![0.0; borders.columns()],
+        log_loss: log_loss(&seen, &validation.labels),
+    };
+    let (mut trees, mut gains) = (Vec::new(), best.gains.clone());
     let usable: Vec<usize> =
         (0..borders.columns()).filter(|&column| borders.bins(column) > 1).collect();
     while trees.len() < TREES_MAX && trees.len() - best.trees.len() < PATIENCE {
@@ -104,11 +110,13 @@ pub(super) fn boost(
         seen.par_iter_mut().with_min_len(ROWS_PER_TASK).enumerate().for_each(|(row, x)| {
             *x += f64::from(leaves[grown.leaf(borders, &validation.binned, row)]);
         });
+        grown.splits().for_each(|split| gains[split.column] += split.gain);
         trees.push(grown.tree(borders, leaves));
         let loss = log_loss(&seen, &validation.labels);
         if loss < best.log_loss {
             best.log_loss = loss;
             best.trees.extend_from_slice(&trees[best.trees.len()..]);
+            best.gains.clone_from(&gains);
         }
     }
     best

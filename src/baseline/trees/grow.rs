@@ -58,9 +58,10 @@ impl Sum {
 }
 
 #[derive(Clone, Copy)]
-struct Split {
-    gain: f64,
-    column: usize,
+pub(super) struct Split {
+    /// By how much the squared error to the slopes falls.
+    pub gain: f64,
+    pub column: usize,
     bin: u8,
 }
 
@@ -77,8 +78,14 @@ struct Open {
 
 /// A tree's shape with thresholds in bins, and the leaf of every row that grew it.
 pub(super) struct Grown {
-    nodes: Vec<(usize, u8, [i32; 2])>,
+    nodes: Vec<Node>,
     pub leaves: usize,
+}
+
+struct Node {
+    split: Split,
+    /// As of [`Tree::children`].
+    children: [i32; 2],
 }
 
 impl Grown {
@@ -86,8 +93,8 @@ impl Grown {
     pub fn leaf(&self, borders: &Borders, binned: &Binned, row: usize) -> usize {
         let mut at = if self.nodes.is_empty() { -1 } else { 0 };
         while at >= 0 {
-            let (column, bin, children) = self.nodes[at as usize];
-            let yes = passes(borders.is_category(column), binned.columns[column][row], bin);
+            let Node { split: Split { column, bin, .. }, children } = &self.nodes[at as usize];
+            let yes = passes(borders.is_category(*column), binned.columns[*column][row], *bin);
             at = children[usize::from(yes)];
         }
         (-1 - at) as usize
@@ -96,11 +103,16 @@ impl Grown {
     /// The tree on raw values.
     pub fn tree(&self, borders: &Borders, leaves: Vec<f32>) -> Tree {
         Tree {
-            columns: self.nodes.iter().map(|node| node.0 as u32).collect(),
-            thresholds: self.nodes.iter().map(|node| borders.threshold(node.0, node.1)).collect(),
-            children: self.nodes.iter().map(|node| node.2).collect(),
+            columns: self.nodes.iter().map(|node| node.split.column as u32).collect(),
+            thresholds: self.splits().map(|at| borders.threshold(at.column, at.bin)).collect(),
+            children: self.nodes.iter().map(|node| node.children).collect(),
             leaves,
         }
+    }
+
+    /// One of each node; of a symmetric tree each holds what its whole level gains.
+    pub fn splits(&self) -> impl Iterator<Item = &Split> {
+        self.nodes.iter().map(|node| &node.split)
     }
 }
 
@@ -125,21 +137,21 @@ pub(super) fn grow(
 }
 
 /// The nodes that lead to the leaves that are left.
-fn finish(mut nodes: Vec<(usize, u8, [i32; 2])>, open: &[Open]) -> Grown {
+fn finish(mut nodes: Vec<Node>, open: &[Open]) -> Grown {
     for (leaf, open) in open.iter().enumerate() {
         if let Some((node, side)) = open.from {
-            nodes[node].2[side] = -1 - leaf as i32;
+            nodes[node].children[side] = -1 - leaf as i32;
         }
     }
     Grown { nodes, leaves: open.len() }
 }
 
 /// Puts a split in the place of a leaf; returns its node.
-fn push_node(nodes: &mut Vec<(usize, u8, [i32; 2])>, leaf: &Open, split: Split) -> usize {
+fn push_node(nodes: &mut Vec<Node>, leaf: &Open, split: Split) -> usize {
     if let Some((node, side)) = leaf.from {
-        nodes[node].2[side] = nodes.len() as i32;
+        nodes[node].children[side] = nodes.len() as i32;
     }
-    nodes.push((split.column, split.bin, [0; 2]));
+    nodes.push(Node { split, children: [0; 2] });
     nodes.len() - 1
 }
 

@@ -12,10 +12,12 @@
 //! | `grow` | one tree |
 //! | `boost` | the trees of one setting |
 //! | `search` | settings, and which of them are averaged |
+//! | `importance` | how much of what trees find is found in each column |
 
 mod bins;
 mod boost;
 mod grow;
+mod importance;
 mod search;
 
 use rayon::prelude::*;
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::RawKind;
 
+pub use importance::importance;
 pub use search::fit;
 
 /// Rows that one task scores, tree by tree: a tree stays in the first cache level while all of them
