@@ -59,9 +59,9 @@ pub enum Verb {
         before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
     )]
     Score(ScoreArgs),
-    /// Write the model of a bundle as one file that other programs run.
+    /// Write the model of a bundle as a file or folder that other programs run.
     #[command(
-        before_help = "Example: churn export runs/a --format onnx --out churn.onnx\n         churn export runs/a/bundle --format onnx --signature matrix --out churn.onnx"
+        before_help = "Example: churn export runs/a --format onnx --out churn.onnx\n         churn export runs/a/bundle --format mlflow --out churn-mlflow"
     )]
     Export(ExportArgs),
     /// Time training steps: one JSON case per line in, one JSON timing per line out.
@@ -279,14 +279,15 @@ pub struct ScoreArgs {
 pub struct ExportArgs {
     /// Bundle folder, or the run that holds it.
     pub from: PathBuf,
-    /// onnx.
+    /// onnx: raw columns in, risk out, in one file. safetensors: the networks' weights with
+    /// PyTorch's names. mlflow: a folder that mlflow.pyfunc loads.
     #[arg(long, default_value = "onnx")]
     pub format: String,
-    /// File to write.
-    #[arg(long)]
+    /// File to write; with mlflow the folder.
+    #[arg(long, alias = "output")]
     pub out: PathBuf,
-    /// columns: an input for each raw column. matrix: one matrix of numbers, categories as codes;
-    /// for models without months.
+    /// Of ONNX. columns: an input for each raw column. matrix: one matrix of numbers, categories as
+    /// codes; for models without months.
     #[arg(long, default_value = "columns")]
     pub signature: Signature,
 }

@@ -12,7 +12,6 @@ use super::graph::{Axis, Graph, Value};
 use super::proto::ElementType::{F32, I64, Text};
 use super::{Attr, Call, ML, Signature};
 use crate::bundle::Model;
-use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::features::derive::{Layout, column};
 use crate::features::fit::UNKNOWN_CODE;
@@ -48,6 +47,8 @@ pub enum Holds {
 pub struct Column {
     /// Of the input.
     pub name: String,
+    /// In its table.
+    pub column: String,
     /// Of the source, for attributes.
     pub source: Option<String>,
     pub holds: Holds,
@@ -78,7 +79,8 @@ impl Columns {
     pub fn new(model: &Model, fitted: &FittedFeatures) -> Result<Self> {
         let sources = &model.intake.sources;
         let dated = sources.iter().any(|source| source.time.is_some());
-        let panel = Panel::from_raw(&[nobody(dated, &fitted.measures)], &model.intake)?;
+        let panel =
+            Panel::from_raw(&[RawCustomer::nobody(dated, &fitted.measures)], &model.intake)?;
         let layout = fitted.check(&panel)?;
         let Layout { static_numbers, static_categories, .. } = &layout;
         if !dated && panel.attributes.iter().any(|table| table.versioned) {
@@ -101,6 +103,7 @@ impl Columns {
         };
         let measures = fitted.measures.iter().map(|measure| Column {
             name: names.unique(measure, "measure"),
+            column: measure.clone(),
             source: None,
             holds: Holds::Number,
             monthly: true,
@@ -126,17 +129,6 @@ impl Columns {
     fn needs_as_of(&self) -> bool {
         let is_date = |column: &Column| column.holds == Holds::Date;
         self.dated && (self.calendar || self.dated_numbers.iter().any(is_date))
-    }
-}
-
-/// A customer of one month of whom nothing is known.
-fn nobody(dated: bool, measures: &[String]) -> RawCustomer {
-    RawCustomer {
-        customer_id: String::new(),
-        start: dated.then(|| Month::new(2000, 1)),
-        months: measures.iter().map(|measure| (measure.clone(), vec![None])).collect(),
-        length: 1,
-        attributes: Vec::new(),
     }
 }
 
@@ -173,6 +165,7 @@ impl Names {
         let (table, column) = column(panel, at);
         Column {
             name: self.unique(&column.name, &table.source),
+            column: column.name.clone(),
             source: Some(table.source.clone()),
             holds: match column.cells {
                 AttributeCells::Number(_) => Holds::Number,
