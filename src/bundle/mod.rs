@@ -10,6 +10,7 @@
 //! | `golden.jsonl` | raw customers with their risks, scored again on every load |
 //! | `model.onnx` | all of it for other runtimes; made from the rest; here it is checked only |
 
+mod cores;
 mod golden;
 mod manifest;
 mod member;

@@ -238,11 +238,7 @@ impl<'a> FileReader<'a> {
             *stats.nulled.entry(wanted.name.clone()).or_default() += bad.len() as u64;
             return Ok(());
         }
-        let expected = match wanted.kind {
-            ColumnType::Number => "a finite number",
-            ColumnType::Date => "a date such as 2024-03-31",
-            ColumnType::Category => "text",
-        };
+        let expected = wanted.kind.expected();
         let value: String = first.value.chars().take(60).collect();
         let message = format!("column `{}` holds \"{value}\", expected {expected}", wanted.name);
         Err(self.place(first_row + first.row as u64)(message).hint(format!(
