@@ -11,6 +11,7 @@ mod onnx;
 mod ops;
 mod panel;
 mod partitions;
+mod pipe;
 mod portable;
 mod replicas;
 mod resume;

@@ -356,7 +356,9 @@ class Features:
             parts.append(since[:, :, None])
         if columns["calendar"]:
             angle = np.float32(2 * np.pi) * (now % 12).astype(np.float32) / np.float32(12)
-            parts += [np.sin(angle)[:, :, None], np.cos(angle)[:, :, None]]
+            # Rounded once: the sine of half a turn is 1e-7, and may be a bin's border.
+            turns = [np.sin(angle.astype(np.float64)), np.cos(angle.astype(np.float64))]
+            parts += [turn.astype(np.float32)[:, :, None] for turn in turns]
         for column in columns["dated_numbers"]:
             cells = np.full((rows, months, 1), np.nan, np.float32)
             for row, of in enumerate(attributes):
@@ -385,14 +387,16 @@ class Features:
             # Counted from the window's first month that the customer has.
             t = (t - np.maximum(length - size, 0)[:, None]).astype(np.float64)[:, :, None]
             there = ~np.isnan(x)
-            n, known = there.sum(1), np.where(there, x, 0.0)
+            known = np.where(there, x, 0.0)
             t = np.where(there, t, 0.0)
+            n, of_x, of_xx, of_t, of_tt, of_tx = (
+                in_order(terms) for terms in (there, known, known * known, t, t * t, t * known)
+            )
             with np.errstate(invalid="ignore", divide="ignore"):
-                average = known.sum(1) / n
-                spread = (t * t).sum(1) - t.sum(1) ** 2 / n
-                slope = ((t * known).sum(1) - t.sum(1) * average) / spread
-                slope = np.where(spread > 0, slope, 0.0)
-                variance = np.maximum((known * known).sum(1) / n - average**2, 0)
+                average = of_x / n
+                spread = of_tt - of_t * of_t / n
+                slope = np.where(spread > 0, (of_tx - of_t * average) / spread, 0.0)
+                variance = np.maximum(of_xx / n - average * average, 0)
             least = np.where(there, x, np.inf).min(1)
             most = np.where(there, x, -np.inf).max(1)
             kinds = [average, least, most, np.sqrt(variance), slope]
@@ -400,6 +404,15 @@ class Features:
         if not found:
             return np.empty((rows, 0), np.float32)
         return np.stack(found, 2).reshape(rows, measures * len(found)).astype(np.float32)
+
+
+def in_order(terms):
+    """Sums over the months one by one: a standard deviation of nearly equal values is what is left
+    of rounding, and a narrow bin makes much of it."""
+    total = np.zeros((terms.shape[0], terms.shape[2]))
+    for month in range(terms.shape[1]):
+        total += terms[:, month]
+    return total
 
 
 class Attributes:
@@ -479,15 +492,25 @@ def scale(numbers, raw):
 def apply(number, raw):
     x = np.where(np.isnan(raw), np.float32(0), raw)
     if number["log"]:
-        x = np.sign(x) * np.log1p(np.abs(x))
+        x = np.sign(x) * np.log1p(np.abs(x.astype(np.float64))).astype(np.float32)
     (kind, of), = number["map"].items()
     if kind == "quantile":
-        x = np.interp(x, of["points"], of["scores"]) if of["points"] else 0 * x
+        x = along(x, np.array(of["points"], np.float32), np.array(of["scores"], np.float32))
     else:
         x = (x - np.float32(of["center"])) / np.float32(of["scale"])
         if kind == "robust":
             x = x / np.sqrt(1 + (x / np.float32(3)) ** 2)
     return np.where(np.isnan(raw), 0, x)
+
+
+def along(x, points, scores):
+    """Linear between points, in 32 bits."""
+    if len(points) < 2:
+        return np.full_like(x, scores[0] if len(scores) else 0)
+    at = np.clip(np.searchsorted(points, x, side="right"), 1, len(points) - 1)
+    share = (x - points[at - 1]) / (points[at] - points[at - 1])
+    between = scores[at - 1] + share * (scores[at] - scores[at - 1])
+    return np.where(x < points[0], scores[0], np.where(x >= points[-1], scores[-1], between))
 
 
 def main():

@@ -10,6 +10,7 @@
 //! | `golden.jsonl` | raw customers with their risks, scored again on every load |
 //! | `model.onnx` | all of it for other runtimes; made from the rest; here it is checked only |
 
+mod cores;
 mod golden;
 mod manifest;
 mod member;
@@ -169,6 +170,9 @@ pub fn open(folder: &Path, device: &Device) -> Result<(Bundle, Contents)> {
     let features: FittedFeatures = parse(folder, FEATURES, &manifest.checked(folder, FEATURES)?)?;
     if let Some(fault) = model.fault() {
         return Err(Kind::Corrupt.at(folder.join(MODEL)).msg(fault));
+    }
+    if let Some(fault) = features.fault() {
+        return Err(Kind::Corrupt.at(folder.join(FEATURES)).msg(fault));
     }
     let golden = golden::parse(&manifest.checked(folder, GOLDEN)?, &folder.join(GOLDEN))?;
     let mut learned = Vec::new();

@@ -56,7 +56,7 @@ pub enum Verb {
     Tune(TuneArgs),
     /// Score customers with a bundle.
     #[command(
-        before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
+        before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv\n         churn score --bundle runs/a/bundle --stdin arrow --stdout arrow"
     )]
     Score(ScoreArgs),
     /// Write the model of a bundle as a file or folder that other programs run.
@@ -251,10 +251,10 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub bundle: PathBuf,
     /// Folder with the same tables as in training, or one file per source.
-    #[arg(long, required_unless_present = "raw", num_args = 1..)]
+    #[arg(long, required_unless_present_any = ["raw", "stdin"], num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// File to write: .csv or .parquet.
-    #[arg(long, required_unless_present = "raw")]
+    #[arg(long, required_unless_present_any = ["raw", "stdin"])]
     pub output: Option<PathBuf>,
     /// Score at the end of this month (2024-06); the last month with data if left out.
     #[arg(long)]
@@ -267,6 +267,13 @@ pub struct ScoreArgs {
     /// risks go to --rows.
     #[arg(long, value_name = "FILE", requires = "rows", conflicts_with_all = ["input", "output", "as_of", "curve"])]
     pub raw: Option<PathBuf>,
+    /// Instead of --input: an Arrow IPC stream on stdin, a row per customer (docs/pipe.md). Scores
+    /// leave on stdout batch by batch.
+    #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdout", conflicts_with_all = ["input", "output", "as_of", "rows", "raw"])]
+    pub stdin: Option<String>,
+    /// Format of the scores of --stdin.
+    #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdin")]
+    pub stdout: Option<String>,
     /// Add the risk up to each month of the horizon, and the months expected within it.
     #[arg(long, alias = "horizon")]
     pub curve: bool,

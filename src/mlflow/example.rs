@@ -33,11 +33,11 @@ fn of_customer(inputs: &Inputs, customer: &RawCustomer) -> Value {
 
 fn of_column(column: &Column, customer: &RawCustomer, end: Option<Month>) -> Value {
     match (&column.source, customer.start) {
-        (None, _) => json!(customer.months.get(&column.column)),
+        (None, _) => json!(customer.months.get(&column.raw)),
         (Some(source), Some(start)) if column.monthly => (0..customer.length as i32)
-            .map(|since| at(customer, (source, &column.column), Some(start.plus(since))))
+            .map(|since| at(customer, (source, &column.raw), Some(start.plus(since))))
             .collect(),
-        (Some(source), _) => at(customer, (source, &column.column), end),
+        (Some(source), _) => at(customer, (source, &column.raw), end),
     }
 }
 

@@ -48,6 +48,10 @@ pub fn count(parameters: &Parameters) -> u64 {
     parameters.values().map(|tensor| tensor.values.len() as u64).sum()
 }
 
+pub fn are_finite(parameters: &Parameters) -> bool {
+    parameters.values().flat_map(|tensor| &tensor.values).all(|value| value.is_finite())
+}
+
 /// The safetensors bytes of named tensors; the same tensors always give the same bytes.
 pub fn to_safetensors(parameters: &Parameters) -> Result<Vec<u8>> {
     to_safetensors_with(parameters, BTreeMap::new())

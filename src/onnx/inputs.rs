@@ -28,7 +28,8 @@ pub const AS_OF: &str = "as_of";
 pub const MATRIX: &str = "features";
 
 /// Names of outputs and of inputs that are no columns.
-const RESERVED: [&str; 5] = [HISTORY, AS_OF, MATRIX, "risk", "risk_curve"];
+const RESERVED: [&str; 7] =
+    [HISTORY, AS_OF, MATRIX, "risk", "risk_curve", "customer_id", "bundle_id"];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,10 +48,10 @@ pub enum Holds {
 pub struct Column {
     /// Of the input.
     pub name: String,
-    /// In its table.
-    pub column: String,
     /// Of the source, for attributes.
     pub source: Option<String>,
+    /// In its source.
+    pub raw: String,
     pub holds: Holds,
     /// `[N, T]`, a value for each month; otherwise `[N, 1]`.
     pub monthly: bool,
@@ -85,7 +86,7 @@ impl Columns {
         let Layout { static_numbers, static_categories, .. } = &layout;
         if !dated && panel.attributes.iter().any(|table| table.versioned) {
             return Err(Kind::Usage
-                .msg("attributes with `valid_from` cannot be exported to ONNX without months")
+                .msg("attributes with `valid_from` cannot be given as columns without months")
                 .hint("leave out `valid_from`, or add a dated source"));
         }
         let mut names = Names::new(&panel);
@@ -103,8 +104,8 @@ impl Columns {
         };
         let measures = fitted.measures.iter().map(|measure| Column {
             name: names.unique(measure, "measure"),
-            column: measure.clone(),
             source: None,
+            raw: measure.clone(),
             holds: Holds::Number,
             monthly: true,
             values: Vec::new(),
@@ -125,8 +126,8 @@ impl Columns {
         fixed.chain(dated).chain(&self.measures)
     }
 
-    /// Whether a graph needs the as-of month.
-    fn needs_as_of(&self) -> bool {
+    /// Whether any number depends on which month the as-of month is.
+    pub fn needs_as_of(&self) -> bool {
         let is_date = |column: &Column| column.holds == Holds::Date;
         self.dated && (self.calendar || self.dated_numbers.iter().any(is_date))
     }
@@ -165,8 +166,8 @@ impl Names {
         let (table, column) = column(panel, at);
         Column {
             name: self.unique(&column.name, &table.source),
-            column: column.name.clone(),
             source: Some(table.source.clone()),
+            raw: column.name.clone(),
             holds: match column.cells {
                 AttributeCells::Number(_) => Holds::Number,
                 AttributeCells::Date(_) => Holds::Date,

@@ -11,7 +11,7 @@ use polars::prelude::*;
 use super::cells::{BadCell, Cells, texts};
 use super::csv_scan::{self, CsvShape};
 use super::files::DataFile;
-use super::rows;
+use super::{bounds, ndjson_scan, rows};
 use crate::config::{ColumnType, DataSpec, Format, OnBad};
 use crate::error::{Error, Kind, Place, Result};
 
@@ -238,11 +238,7 @@ impl<'a> FileReader<'a> {
             *stats.nulled.entry(wanted.name.clone()).or_default() += bad.len() as u64;
             return Ok(());
         }
-        let expected = match wanted.kind {
-            ColumnType::Number => "a finite number",
-            ColumnType::Date => "a date such as 2024-03-31",
-            ColumnType::Category => "text",
-        };
+        let expected = wanted.kind.expected();
         let value: String = first.value.chars().take(60).collect();
         let message = format!("column `{}` holds \"{value}\", expected {expected}", wanted.name);
         Err(self.place(first_row + first.row as u64)(message).hint(format!(
@@ -316,11 +312,18 @@ fn open_scan(
             reader.with_infer_schema_length(Some(0)).finish()
         }
         Format::Parquet => {
+            bounds::parquet(path)?;
             LazyFrame::scan_parquet(place, ScanArgsParquet { glob: false, ..Default::default() })
         }
         // Types come from all lines: the first fraction or text of a column may stand far down.
-        Format::Ndjson => LazyJsonLineReader::new(place).with_infer_schema_length(None).finish(),
-        Format::Arrow => LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default()),
+        Format::Ndjson => {
+            ndjson_scan::check(path, limits)?;
+            LazyJsonLineReader::new(place).with_infer_schema_length(None).finish()
+        }
+        Format::Arrow => {
+            bounds::arrow(path)?;
+            LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default())
+        }
         Format::Rows => unreachable!("scratch files are not read by polars"),
     }
     .map_err(polars)?;
