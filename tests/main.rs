@@ -1,5 +1,6 @@
 //! The integration tests: one binary, since every link holds polars and wgpu.
 
+mod attacks;
 mod bad_input;
 mod bundle;
 mod choices;

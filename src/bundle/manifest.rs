@@ -139,6 +139,10 @@ impl Manifest {
         if manifest.files.len() > FILES_MAX {
             return Err(corrupt(format!("lists {} files", manifest.files.len())));
         }
+        let outside = |name: &&String| name.contains(['/', '\\']) || name.starts_with('.');
+        if let Some(name) = manifest.files.keys().find(outside) {
+            return Err(corrupt(format!("lists `{}`, outside of it", name.escape_default())));
+        }
         Ok(manifest)
     }
 
