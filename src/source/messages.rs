@@ -187,6 +187,10 @@ fn check_batch(batch: &RecordBatchRef, body: &[u8]) -> Result<()> {
 
 /// What the compressed buffers of a batch claim to be; all buffers lie in the body.
 fn inflated_bytes(batch: &RecordBatchRef, body: &[u8]) -> Result<usize> {
+    let nodes = batch.nodes().map_err(lies)?.ok_or_else(|| wrong(LIES))?;
+    if batch.length().map_err(lies)? < 0 || nodes.iter().any(|node| node.length() < 0) {
+        return Err(wrong(LIES));
+    }
     let compressed = batch.compression().map_err(lies)?.is_some();
     let mut decompressed = 0usize;
     for buffer in batch.buffers().map_err(lies)?.ok_or_else(|| wrong(LIES))?.iter() {

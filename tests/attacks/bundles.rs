@@ -74,7 +74,7 @@ fn safetensors() {
         ("a deep header", deep),
         ("empty", vec![]),
         ("cut off", sound[..sound.len() - 4].to_vec()),
-        ("overlapping numbers", at("data_offsets", json!([0, 8]))),
+        ("overlapping numbers", at("data_offsets", json!([4, 12]))),
         ("numbers beyond the end", at("data_offsets", json!([1u64 << 40, (1u64 << 40) + 8]))),
         ("numbers that end before they begin", at("data_offsets", json!([8, 0]))),
         ("another type", at("dtype", json!("F64"))),

@@ -14,7 +14,7 @@ use crate::common::{Shared, Tiny, churn, outcome};
 /// Of all threads. Tests run beside each other, so that seconds on the wall say little.
 const CPU_SECONDS_MAX: f64 = 2.0;
 const WALL_MAX: Duration = Duration::from_secs(60);
-const RESIDENT_KB_MAX: i64 = 512 << 10;
+const RESIDENT_KB_MAX: u64 = 512 << 10;
 
 /// Bad data, bundles and configurations.
 const REFUSED: i32 = 3;
@@ -45,15 +45,17 @@ impl Trained {
 struct Cost {
     code: i32,
     cpu_seconds: f64,
-    resident_kb: i64,
+    resident_kb: u64,
 }
 
 /// Waits for the end of a process; one that does not end is killed.
-#[expect(unsafe_code, reason = "wait4 is the only call that tells the peak of another process")]
+#[expect(unsafe_code, reason = "wait4 is the only call that tells what another process cost")]
 fn cost(child: &Child) -> Cost {
     let pid = i32::try_from(child.id()).expect("a process id");
     let start = Instant::now();
+    let mut resident_kb = 0;
     loop {
+        resident_kb = resident_kb_of(pid).unwrap_or(0).max(resident_kb);
         let mut status = 0;
         // SAFETY: a rusage is plain numbers; both pointers are to values of ours.
         let (found, usage) = unsafe {
@@ -64,7 +66,7 @@ fn cost(child: &Child) -> Cost {
             let code = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 };
             let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
             let cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
-            return Cost { code, cpu_seconds, resident_kb: usage.ru_maxrss };
+            return Cost { code, cpu_seconds, resident_kb };
         }
         if start.elapsed() > WALL_MAX {
             // SAFETY: the child is ours and was not waited for yet.
@@ -72,6 +74,14 @@ fn cost(child: &Child) -> Cost {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The peak so far. That of `wait4` begins with the memory of the process that forked, which is
+/// this one; nothing fills 512 MB between two looks.
+fn resident_kb_of(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    peak.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// Scores with a bundle and tables; it must be refused with these words, within the limits.
@@ -92,6 +102,7 @@ fn refused(attack: &str, bundle: &Path, inputs: &[&Path], words: &str) {
     assert_eq!(cost.code, REFUSED, "{attack}: {said}");
     assert!(last.starts_with("error: ") && last.contains(words), "{attack}: {said}");
     assert!(!said.contains("panicked"), "{attack}: {said}");
+    assert!(cost.resident_kb > 0, "{attack}: it was gone before it was looked at");
     assert!(cost.cpu_seconds <= CPU_SECONDS_MAX, "{attack}: {} s", cost.cpu_seconds);
     assert!(cost.resident_kb <= RESIDENT_KB_MAX, "{attack}: {} KB", cost.resident_kb);
     let left = std::fs::read_dir(&out).expect("a folder").count();
