@@ -44,8 +44,8 @@ fn of_column(column: &Column, customer: &RawCustomer, end: Option<Month>) -> Val
 /// The cell that holds at the end of a month.
 fn at(customer: &RawCustomer, (source, column): (&str, &str), month: Option<Month>) -> Value {
     let holds = |begins: Option<Month>| begins.is_none() || month.is_none() || begins <= month;
-    let versions = customer.attributes.iter().filter(|version| version.source == source);
-    let version = versions.filter(|version| holds(version.valid_from)).last();
+    let mut versions = customer.attributes.iter().filter(|version| version.source == source);
+    let version = versions.rfind(|version| holds(version.valid_from));
     match version.and_then(|version| version.values.get(column)) {
         Some(RawCell::Number(number)) => json!(number),
         Some(RawCell::Text(text)) => json!(text),
