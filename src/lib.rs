@@ -32,6 +32,9 @@ pub mod eval;
 pub mod bundle;
 
 pub mod onnx;
+pub mod torch;
+
+pub mod mlflow;
 
 pub mod track;
 

@@ -39,7 +39,7 @@ fn champion(bundle: &Path) -> String {
 }
 
 /// Writes the checksums of a forged file into the manifest.
-fn forge(bundle: &Path, file: &str, bytes: &[u8]) {
+pub fn forge(bundle: &Path, file: &str, bytes: &[u8]) {
     std::fs::write(bundle.join(file), bytes).expect("written");
     let mut manifest = Manifest::read(bundle).expect("a manifest");
     let entry = manifest.files.get_mut(file).expect("listed");
@@ -198,7 +198,7 @@ fn close(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>, tolerance: f64) {
 }
 
 /// A copy of a bundle that may be damaged.
-fn copy(bundle: &Path) -> tempfile::TempDir {
+pub fn copy(bundle: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for name in files(bundle) {
         std::fs::copy(bundle.join(&name), folder.path().join(&name)).expect("copied");

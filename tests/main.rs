@@ -1,5 +1,6 @@
 //! The integration tests: one binary, since every link holds polars and wgpu.
 
+mod attacks;
 mod bad_input;
 mod bundle;
 mod choices;
@@ -12,8 +13,11 @@ mod onnx;
 mod ops;
 mod panel;
 mod partitions;
+mod pipe;
+mod portable;
 mod replicas;
 mod resume;
+mod tables;
 mod tidy;
 mod tracking;
 mod tune;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The order of DESIGN.md. Each module uses only what stands to its left.
 const ORDER: &str = "error fsx seeds clock | config | source simulate | quality | panel | \
     features | tensors | nn | train tune baseline | eval explain campaign | bundle | \
-    onnx | registry track | score serve | monitor | report | cli";
+    onnx torch mlflow | registry track | score serve | monitor | report | cli";
 
 /// The modules of the first group hold the tools that all others use, and use each other.
 const TOOLS: &str = "error fsx seeds clock";

@@ -14,8 +14,16 @@ pub const NAME: &str = "manifest.json";
 /// Raised when a reader of the old format would misread the new one.
 const FORMAT_VERSION: u32 = 2;
 
-/// Largest file of a bundle that is read.
-const FILE_BYTES_MAX: u64 = 2 << 30;
+/// Largest file of weights or trees that is read: 67 million weights, a hundred times what training
+/// makes.
+const LEARNED_BYTES_MAX: u64 = 256 << 20;
+
+/// Largest file of settings, statistics and golden rows that is read. Their JSON takes up to ten
+/// times as much memory.
+const FACTS_BYTES_MAX: u64 = 32 << 20;
+
+/// Files that a bundle may list, many times those that it has.
+const FILES_MAX: usize = 1000;
 
 /// The manifest is small; a large one is an attack.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -110,8 +118,7 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let corrupt = |message: String| Kind::Corrupt.at(&path).msg(message);
-        let bytes =
-            fsx::read_limited(&path, MANIFEST_BYTES_MAX).map_err(|error| corrupt(error.message))?;
+        let bytes = read(&path, MANIFEST_BYTES_MAX)?;
         let text = String::from_utf8(bytes).map_err(|_| corrupt("is not UTF-8".into()))?;
         // The version first: a newer format may have other fields.
         let version: Version =
@@ -129,6 +136,13 @@ impl Manifest {
         if fsx::sha256_hex(blanked.as_bytes()) != manifest.manifest_sha256 {
             return Err(corrupt("differs from its own checksum".into()));
         }
+        if manifest.files.len() > FILES_MAX {
+            return Err(corrupt(format!("lists {} files", manifest.files.len())));
+        }
+        let outside = |name: &&String| name.contains(['/', '\\']) || name.starts_with('.');
+        if let Some(name) = manifest.files.keys().find(outside) {
+            return Err(corrupt(format!("lists `{}`, outside of it", name.escape_default())));
+        }
         Ok(manifest)
     }
 
@@ -139,13 +153,27 @@ impl Manifest {
             .files
             .get(name)
             .ok_or_else(|| Kind::Corrupt.at(&path).msg("is not listed in the manifest"))?;
-        let bytes = fsx::read_limited(&path, FILE_BYTES_MAX.min(entry.bytes))
-            .map_err(|error| Kind::Corrupt.at(&path).msg(error.message))?;
+        let is_fact = super::RESERVED.contains(&name) && name != super::ONNX;
+        let most = if is_fact { FACTS_BYTES_MAX } else { LEARNED_BYTES_MAX };
+        if entry.bytes > most {
+            let message = format!("has {} bytes, at most {most} are read", entry.bytes);
+            return Err(Kind::Corrupt.at(&path).msg(message));
+        }
+        let bytes = read(&path, entry.bytes)?;
         if fsx::sha256_hex(&bytes) != entry.sha256 {
             return Err(Kind::Corrupt.at(&path).msg("differs from its checksum in the manifest"));
         }
         Ok(bytes)
     }
+}
+
+/// A whole file, and nothing that waits for a writer or has no end, such as a pipe or a device.
+fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
+    let meta = std::fs::metadata(path).map_err(|error| Kind::Corrupt.at(path).io(&error))?;
+    if !meta.is_file() {
+        return Err(Kind::Corrupt.at(path).msg("is no file"));
+    }
+    fsx::read_limited(path, bytes_max).map_err(|error| Kind::Corrupt.at(path).msg(error.message))
 }
 
 #[derive(Deserialize)]

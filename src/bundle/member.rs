@@ -134,8 +134,18 @@ impl Learned {
     pub fn ready(&self, form: &Form, fitted: &FittedFeatures, device: &Device) -> Result<Ready> {
         match (self, form) {
             (Learned::Network(parameters), Form::Network { architecture, log_odds_shift }) => {
-                if let Some(fault) = architecture.fault() {
+                let fault = architecture.fault().or_else(|| architecture.misfit(fitted));
+                if let Some(fault) = fault {
                     return Err(Kind::Corrupt.msg(fault));
+                }
+                // Before a network is made that nothing holds.
+                let (have, need) = (params::count(parameters), architecture.parameters());
+                if have != need {
+                    let message = format!("holds {have} numbers, the network needs {need}");
+                    return Err(Kind::Corrupt.msg(message));
+                }
+                if !params::are_finite(parameters) {
+                    return Err(Kind::Corrupt.msg("holds a number that is not finite"));
                 }
                 let fresh = architecture.init(&Seeds::new(0), device);
                 Ok(Ready::Network {

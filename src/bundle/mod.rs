@@ -10,6 +10,7 @@
 //! | `golden.jsonl` | raw customers with their risks, scored again on every load |
 //! | `model.onnx` | all of it for other runtimes; made from the rest; here it is checked only |
 
+mod cores;
 mod golden;
 mod manifest;
 mod member;
@@ -29,7 +30,7 @@ use crate::fsx;
 use crate::panel::Intake;
 
 pub use golden::{GOLDEN_ROWS, GoldenRow, parse as parse_rows, score as score_rows};
-pub use manifest::{Champion, Manifest, Origin};
+pub use manifest::{Champion, FileEntry, Manifest, Origin};
 pub use member::{Form, Learned, Member, Ready, Uncalibrated};
 pub use scorer::{Outlook, Scorer};
 
@@ -169,6 +170,9 @@ pub fn open(folder: &Path, device: &Device) -> Result<(Bundle, Contents)> {
     let features: FittedFeatures = parse(folder, FEATURES, &manifest.checked(folder, FEATURES)?)?;
     if let Some(fault) = model.fault() {
         return Err(Kind::Corrupt.at(folder.join(MODEL)).msg(fault));
+    }
+    if let Some(fault) = features.fault() {
+        return Err(Kind::Corrupt.at(folder.join(FEATURES)).msg(fault));
     }
     let golden = golden::parse(&manifest.checked(folder, GOLDEN)?, &folder.join(GOLDEN))?;
     let mut learned = Vec::new();

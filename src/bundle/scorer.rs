@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+use super::cores::Cores;
 use super::member::{Learned, Ready};
 use super::{Model, golden};
 use crate::error::Result;
@@ -10,11 +11,18 @@ use crate::features::{Encoder, FittedFeatures};
 use crate::panel::{Intake, Panel, Snapshots};
 use crate::train::{end_at, risk};
 
+/// Snapshots that one thread encodes and computes together. What they take in memory is a few
+/// megabytes, whatever the number of customers. No number depends on it: every kernel sums a row by
+/// itself, in the same order wherever it stands.
+const CHUNK_SNAPSHOTS: usize = 2048;
+
 pub struct Scorer {
     /// Each with its weight.
     members: Vec<(f64, Ready)>,
     calibrator: Calibrator,
     features: FittedFeatures,
+    /// None on a device of its own, which takes one chunk after the other.
+    cores: Option<Cores>,
 }
 
 /// What a bundle says of snapshots, in their order, after calibration.
@@ -41,7 +49,12 @@ impl Scorer {
             Ok((member.weight, learned.ready(&member.form, &features, device)?))
         };
         let members = model.members.iter().zip(learned).map(ready).collect::<Result<Vec<_>>>()?;
-        Ok(Scorer { members, calibrator: model.calibrator.clone(), features })
+        let cores = (*device == Device::flex()).then(Cores::new).transpose()?;
+        Ok(Scorer { members, calibrator: model.calibrator.clone(), features, cores })
+    }
+
+    pub fn features(&self) -> &FittedFeatures {
+        &self.features
     }
 
     /// The calibrated risk of each snapshot, in their order.
@@ -57,11 +70,30 @@ impl Scorer {
     /// # Errors
     /// Those of [`Scorer::risks`].
     pub fn outlook(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Outlook> {
-        let chosen: Vec<u32> = (0..snapshots.len() as u32).collect();
         let encoder = Encoder::new(&self.features, panel)?;
+        let chunk = |at: usize| {
+            let from = at * CHUNK_SNAPSHOTS;
+            let chosen = from..(from + CHUNK_SNAPSHOTS).min(snapshots.len());
+            self.chunk(&encoder, snapshots, &chosen.map(|at| at as u32).collect::<Vec<_>>())
+        };
+        let count = snapshots.len().div_ceil(CHUNK_SNAPSHOTS);
+        let parts = match &self.cores {
+            Some(cores) if count > 1 => cores.map(count, chunk),
+            _ => (0..count).map(chunk).collect(),
+        };
+        let mut outlook =
+            Outlook { risks: Vec::with_capacity(snapshots.len()), curves: Vec::new() };
+        for part in parts {
+            outlook.risks.extend(part.risks);
+            outlook.curves.extend(part.curves);
+        }
+        Ok(outlook)
+    }
+
+    fn chunk(&self, encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Outlook {
         let (mut mean, mut curves) = (vec![0.0; chosen.len()], Vec::new());
         for (weight, member) in &self.members {
-            let found = member.outlook(&encoder, snapshots, &chosen);
+            let found = member.outlook(encoder, snapshots, chosen);
             mean.iter_mut().zip(found.log_odds).for_each(|(mean, x)| *mean += weight * x);
             curves = found.curves;
         }
@@ -71,7 +103,7 @@ impl Scorer {
         }
         let risks: Vec<f64> = mean.into_iter().map(|x| risk(self.calibrator.apply(x))).collect();
         end_at(&mut curves, &risks);
-        Ok(Outlook { risks, curves })
+        Outlook { risks, curves }
     }
 
     /// Golden rows of some customers, each with its history up to a calendar month.

@@ -56,12 +56,12 @@ pub enum Verb {
     Tune(TuneArgs),
     /// Score customers with a bundle.
     #[command(
-        before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv"
+        before_help = "Example: churn score --bundle runs/a/bundle --input data/telecom --output scores.csv\n         churn score --bundle runs/a/bundle --stdin arrow --stdout arrow"
     )]
     Score(ScoreArgs),
-    /// Write the model of a bundle as one file that other programs run.
+    /// Write the model of a bundle as a file or folder that other programs run.
     #[command(
-        before_help = "Example: churn export runs/a --format onnx --out churn.onnx\n         churn export runs/a/bundle --format onnx --signature matrix --out churn.onnx"
+        before_help = "Example: churn export runs/a --format onnx --out churn.onnx\n         churn export runs/a/bundle --format mlflow --out churn-mlflow"
     )]
     Export(ExportArgs),
     /// Time training steps: one JSON case per line in, one JSON timing per line out.
@@ -251,10 +251,10 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub bundle: PathBuf,
     /// Folder with the same tables as in training, or one file per source.
-    #[arg(long, required_unless_present = "raw", num_args = 1..)]
+    #[arg(long, required_unless_present_any = ["raw", "stdin"], num_args = 1..)]
     pub input: Vec<PathBuf>,
     /// File to write: .csv or .parquet.
-    #[arg(long, required_unless_present = "raw")]
+    #[arg(long, required_unless_present_any = ["raw", "stdin"])]
     pub output: Option<PathBuf>,
     /// Score at the end of this month (2024-06); the last month with data if left out.
     #[arg(long)]
@@ -267,6 +267,13 @@ pub struct ScoreArgs {
     /// risks go to --rows.
     #[arg(long, value_name = "FILE", requires = "rows", conflicts_with_all = ["input", "output", "as_of", "curve"])]
     pub raw: Option<PathBuf>,
+    /// Instead of --input: an Arrow IPC stream on stdin, a row per customer (docs/pipe.md). Scores
+    /// leave on stdout batch by batch.
+    #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdout", conflicts_with_all = ["input", "output", "as_of", "rows", "raw"])]
+    pub stdin: Option<String>,
+    /// Format of the scores of --stdin.
+    #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdin")]
+    pub stdout: Option<String>,
     /// Add the risk up to each month of the horizon, and the months expected within it.
     #[arg(long, alias = "horizon")]
     pub curve: bool,
@@ -279,14 +286,15 @@ pub struct ScoreArgs {
 pub struct ExportArgs {
     /// Bundle folder, or the run that holds it.
     pub from: PathBuf,
-    /// onnx.
+    /// onnx: raw columns in, risk out, in one file. safetensors: the networks' weights with
+    /// PyTorch's names. mlflow: a folder that mlflow.pyfunc loads.
     #[arg(long, default_value = "onnx")]
     pub format: String,
-    /// File to write.
-    #[arg(long)]
+    /// File to write; with mlflow the folder.
+    #[arg(long, alias = "output")]
     pub out: PathBuf,
-    /// columns: an input for each raw column. matrix: one matrix of numbers, categories as codes;
-    /// for models without months.
+    /// Of ONNX. columns: an input for each raw column. matrix: one matrix of numbers, categories as
+    /// codes; for models without months.
     #[arg(long, default_value = "columns")]
     pub signature: Signature,
 }

@@ -36,6 +36,13 @@ pub fn complain(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
 }
 
+/// The same for a program that reads along.
+pub fn complain_json(fault: &impl serde::Serialize) {
+    if let Ok(line) = serde_json::to_string(fault) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
 /// What a simulation made, and the best that any model could reach on it.
 pub fn simulated(summary: &Summary) -> String {
     let mut text = format!(

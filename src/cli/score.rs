@@ -8,7 +8,7 @@ use super::output;
 use crate::bundle::{self, Bundle, GoldenRow};
 use crate::error::{Kind, Result};
 use crate::panel::Inputs;
-use crate::score::Detail;
+use crate::score::{Detail, pipe};
 use crate::{fsx, score, tensors};
 
 /// Largest file of raw customers.
@@ -17,11 +17,34 @@ const RAW_BYTES_MAX: u64 = 2 << 30;
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let device = tensors::choose(args.device.parse()?)?;
     let bundle = bundle::load(&args.bundle, &device.device)?;
+    if args.stdin.is_some() {
+        return score_pipe(&bundle, args);
+    }
     match (&args.raw, &args.rows, &args.output) {
         (Some(raw), Some(rows), _) => score_raw(&bundle, raw, rows),
         (None, _, Some(output)) => score_tables(&bundle, args, output),
         _ => Err(Kind::Usage.msg("give --input and --output, or --raw and --rows")),
     }
+}
+
+/// Arrow batches in, Arrow batches out. What ends it early is told twice on stderr, as a line of
+/// JSON for programs and as every error is for people.
+fn score_pipe(bundle: &Bundle, args: &ScoreArgs) -> Result<()> {
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    match pipe::pipe(bundle, detail(args), input, output) {
+        Ok(piped) => {
+            tracing::info!("{} customers scored in {} batches", piped.rows, piped.batches);
+            Ok(())
+        }
+        Err(fault) => {
+            output::complain_json(&fault);
+            Err(fault.told())
+        }
+    }
+}
+
+fn detail(args: &ScoreArgs) -> Detail {
+    if args.curve { Detail::Curve } else { Detail::Risk }
 }
 
 fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
@@ -30,8 +53,7 @@ fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
         [folder] if folder.is_dir() => Inputs::under(folder, intake)?,
         files => Inputs::matched(files, intake)?,
     };
-    let detail = if args.curve { Detail::Curve } else { Detail::Risk };
-    let how = (args.as_of, (detail, score::partitions(&inputs)));
+    let how = (args.as_of, (detail(args), score::partitions(&inputs)));
     let scores = match &args.rows {
         None => score::score_with_rows(bundle, &inputs, how, &mut |_| Ok(()))?,
         Some(path) => {

@@ -171,6 +171,17 @@ pub enum ColumnType {
     Date,
 }
 
+impl ColumnType {
+    /// What a cell of this type is, for messages.
+    pub fn expected(self) -> &'static str {
+        match self {
+            ColumnType::Number => "a finite number",
+            ColumnType::Date => "a date such as 2024-03-31",
+            ColumnType::Category => "text",
+        }
+    }
+}
+
 /// One monthly measure made from events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

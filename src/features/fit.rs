@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::derive::{self, Layout};
+use super::derive::{self, Layout, WINDOWED};
 use super::scale::FittedNumber;
 use crate::config::FeatureSpec;
 use crate::error::{Kind, Result};
-use crate::panel::{AttributeCells, Fold, Panel, Part, Snapshots};
+use crate::panel::{AttributeCells, Fold, MONTHS_MAX, Panel, Part, Snapshots};
 use crate::seeds::Seeds;
 
 /// Train rows that statistics are made from. More would move a median by less than 1/500 of a
@@ -91,6 +91,22 @@ impl FittedFeatures {
     /// Number of codes of each static category.
     pub fn category_codes(&self) -> Vec<usize> {
         self.static_categories.iter().map(FittedCategory::codes).collect()
+    }
+
+    /// What is wrong with statistics that come from elsewhere, if anything is.
+    pub fn fault(&self) -> Option<String> {
+        let windows = &self.spec.windows;
+        let longest = 1..=MONTHS_MAX as u32;
+        if let Some(window) = windows.iter().find(|window| !longest.contains(window)) {
+            return Some(format!("a window of {window} months"));
+        }
+        let windowed = self.measures.len() * windows.len() * WINDOWED.len();
+        if self.window_numbers.len() != windowed {
+            let have = self.window_numbers.len();
+            return Some(format!("it has {have} aggregates of windows, expected {windowed}"));
+        }
+        let numbers = [&self.static_numbers, &self.month_numbers, &self.window_numbers];
+        numbers.into_iter().flatten().find_map(FittedNumber::fault)
     }
 
     /// Checks that a panel has the columns that were fitted, in the same order.

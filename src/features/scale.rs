@@ -54,6 +54,22 @@ impl FittedNumber {
         FittedNumber { name, log, map, indicator, borders }
     }
 
+    /// What is wrong with one that comes from elsewhere, if anything is.
+    pub(super) fn fault(&self) -> Option<String> {
+        let rise = |values: &[f32]| {
+            values.iter().all(|x| x.is_finite()) && values.is_sorted_by(|a, b| a < b)
+        };
+        let sound = match &self.map {
+            Map::Standard { center, scale } | Map::Robust { center, scale } => {
+                center.is_finite() && scale.is_finite() && *scale > 0.0
+            }
+            Map::Quantile { points, scores } => {
+                points.len() == scores.len() && rise(points) && rise(scores)
+            }
+        };
+        (!sound).then(|| format!("`{}` cannot be scaled as it says", self.name))
+    }
+
     /// Columns that it fills.
     pub fn width(&self) -> usize {
         1 + usize::from(self.indicator)

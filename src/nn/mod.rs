@@ -13,6 +13,7 @@ mod mlp;
 pub mod ops;
 pub mod params;
 mod plain;
+mod size;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -108,7 +109,10 @@ impl Architecture {
             return Some("the borders of the bins do not rise, or are not of all numbers".into());
         }
         let members = self.mlp.members > 0 && (!self.kind.is_sequence() || self.mlp.members == 1);
-        (!members).then(|| "the network has no members, or too many".into())
+        if !members {
+            return Some("the network has no members, or too many".into());
+        }
+        self.fault_of_sizes()
     }
 
     /// Of each column that the inputs make.

@@ -48,8 +48,20 @@ pub fn count(parameters: &Parameters) -> u64 {
     parameters.values().map(|tensor| tensor.values.len() as u64).sum()
 }
 
+pub fn are_finite(parameters: &Parameters) -> bool {
+    parameters.values().flat_map(|tensor| &tensor.values).all(|value| value.is_finite())
+}
+
 /// The safetensors bytes of named tensors; the same tensors always give the same bytes.
 pub fn to_safetensors(parameters: &Parameters) -> Result<Vec<u8>> {
+    to_safetensors_with(parameters, BTreeMap::new())
+}
+
+/// The same with texts by name in the header; more than one have no order there.
+pub fn to_safetensors_with(
+    parameters: &Parameters,
+    metadata: BTreeMap<String, String>,
+) -> Result<Vec<u8>> {
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
         .iter()
         .map(|(name, tensor)| {
@@ -65,7 +77,8 @@ pub fn to_safetensors(parameters: &Parameters) -> Result<Vec<u8>> {
         })
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(wrong)?;
-    safetensors::serialize(views, None).map_err(wrong)
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
+    safetensors::serialize(views, metadata).map_err(wrong)
 }
 
 /// Named tensors out of safetensors bytes; `path` is for messages.

@@ -12,7 +12,6 @@ use super::graph::{Axis, Graph, Value};
 use super::proto::ElementType::{F32, I64, Text};
 use super::{Attr, Call, ML, Signature};
 use crate::bundle::Model;
-use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::features::derive::{Layout, column};
 use crate::features::fit::UNKNOWN_CODE;
@@ -29,7 +28,8 @@ pub const AS_OF: &str = "as_of";
 pub const MATRIX: &str = "features";
 
 /// Names of outputs and of inputs that are no columns.
-const RESERVED: [&str; 5] = [HISTORY, AS_OF, MATRIX, "risk", "risk_curve"];
+const RESERVED: [&str; 7] =
+    [HISTORY, AS_OF, MATRIX, "risk", "risk_curve", "customer_id", "bundle_id"];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -50,6 +50,8 @@ pub struct Column {
     pub name: String,
     /// Of the source, for attributes.
     pub source: Option<String>,
+    /// In its source.
+    pub raw: String,
     pub holds: Holds,
     /// `[N, T]`, a value for each month; otherwise `[N, 1]`.
     pub monthly: bool,
@@ -78,12 +80,13 @@ impl Columns {
     pub fn new(model: &Model, fitted: &FittedFeatures) -> Result<Self> {
         let sources = &model.intake.sources;
         let dated = sources.iter().any(|source| source.time.is_some());
-        let panel = Panel::from_raw(&[nobody(dated, &fitted.measures)], &model.intake)?;
+        let panel =
+            Panel::from_raw(&[RawCustomer::nobody(dated, &fitted.measures)], &model.intake)?;
         let layout = fitted.check(&panel)?;
         let Layout { static_numbers, static_categories, .. } = &layout;
         if !dated && panel.attributes.iter().any(|table| table.versioned) {
             return Err(Kind::Usage
-                .msg("attributes with `valid_from` cannot be exported to ONNX without months")
+                .msg("attributes with `valid_from` cannot be given as columns without months")
                 .hint("leave out `valid_from`, or add a dated source"));
         }
         let mut names = Names::new(&panel);
@@ -102,6 +105,7 @@ impl Columns {
         let measures = fitted.measures.iter().map(|measure| Column {
             name: names.unique(measure, "measure"),
             source: None,
+            raw: measure.clone(),
             holds: Holds::Number,
             monthly: true,
             values: Vec::new(),
@@ -122,21 +126,10 @@ impl Columns {
         fixed.chain(dated).chain(&self.measures)
     }
 
-    /// Whether a graph needs the as-of month.
-    fn needs_as_of(&self) -> bool {
+    /// Whether any number depends on which month the as-of month is.
+    pub fn needs_as_of(&self) -> bool {
         let is_date = |column: &Column| column.holds == Holds::Date;
         self.dated && (self.calendar || self.dated_numbers.iter().any(is_date))
-    }
-}
-
-/// A customer of one month of whom nothing is known.
-fn nobody(dated: bool, measures: &[String]) -> RawCustomer {
-    RawCustomer {
-        customer_id: String::new(),
-        start: dated.then(|| Month::new(2000, 1)),
-        months: measures.iter().map(|measure| (measure.clone(), vec![None])).collect(),
-        length: 1,
-        attributes: Vec::new(),
     }
 }
 
@@ -174,6 +167,7 @@ impl Names {
         Column {
             name: self.unique(&column.name, &table.source),
             source: Some(table.source.clone()),
+            raw: column.name.clone(),
             holds: match column.cells {
                 AttributeCells::Number(_) => Holds::Number,
                 AttributeCells::Date(_) => Holds::Date,

@@ -34,12 +34,13 @@ use crate::error::{Kind, Result};
 use crate::features::FittedFeatures;
 use blocks::Blocks;
 use graph::{Attr, Axis, Call, Graph, ML};
-use inputs::{Columns, Inputs};
+use inputs::Inputs;
 use networks::Weights;
 use outlook::Uncalibrated;
 use proto::ElementType::F64;
 
 pub use graph::{OPSET, OPSET_ML};
+pub use inputs::{AS_OF, Column, Columns, HISTORY, Holds};
 
 /// What the model is called with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

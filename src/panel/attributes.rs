@@ -52,6 +52,18 @@ impl AttributeCells {
     }
 }
 
+impl From<Cells> for AttributeCells {
+    fn from(cells: Cells) -> Self {
+        match cells {
+            Cells::Number(cells) => {
+                AttributeCells::Number(cells.into_iter().map(|cell| cell as f32).collect())
+            }
+            Cells::Date(cells) => AttributeCells::Date(cells),
+            Cells::Category(texts) => AttributeCells::categories(&texts),
+        }
+    }
+}
+
 impl AttributeTable {
     /// The version of a customer that is true at the end of `month`; None if there is none yet.
     pub fn version(&self, customer: usize, month: Month) -> Option<usize> {

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::source::{Batch, Cells, Wanted, scan};
 
 /// A panel of more months than this is a wrong date, not a history.
-pub(super) const MONTHS_MAX: i32 = 1200;
+pub const MONTHS_MAX: i32 = 1200;
 
 /// Which part of the world to build.
 pub struct Extent<'a> {

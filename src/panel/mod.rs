@@ -26,12 +26,12 @@ use crate::clock::Month;
 use crate::fsx;
 
 pub use attributes::{AttributeCells, AttributeColumn, AttributeTable};
-pub use build::{Extent, build, is_empty_panel, last_month};
+pub use build::{Extent, MONTHS_MAX, build, is_empty_panel, last_month};
 pub use intake::{Inputs, Intake};
 pub use known::{HazardExamples, open_tests};
 pub use labels::{FollowUp, OpenWindow, Snapshots, label, nothing_labelled, still_there};
 pub use partition::{hash, partition};
-pub use raw::RawCustomer;
+pub use raw::{RawCell, RawCustomer};
 pub use shards::{Cut, Shard, Shards};
 pub use split::{Declared, Division, Fold, Part, PartCounts, declared_folds, split};
 

@@ -44,6 +44,20 @@ pub enum RawCell {
     Missing,
 }
 
+impl RawCustomer {
+    /// A customer of one month of whom nothing is known: a panel of it shows which columns there
+    /// are.
+    pub fn nobody(dated: bool, measures: &[String]) -> Self {
+        RawCustomer {
+            customer_id: String::new(),
+            start: dated.then(|| Month::new(2000, 1)),
+            months: measures.iter().map(|measure| (measure.clone(), vec![None])).collect(),
+            length: 1,
+            attributes: Vec::new(),
+        }
+    }
+}
+
 impl Panel {
     /// A customer's history up to and with the calendar index `month`.
     pub fn raw(&self, customer: usize, month: usize) -> RawCustomer {

@@ -4,6 +4,7 @@
 //! input need not be sorted and memory does not grow with it. What stays are ids and risks.
 
 mod curve;
+pub mod pipe;
 
 use std::path::Path;
 

@@ -53,6 +53,28 @@ impl Cells {
         }
     }
 
+    /// No values yet, as many as there are rows.
+    pub fn missing(kind: ColumnType, rows: usize) -> Self {
+        match kind {
+            ColumnType::Number => Cells::Number(vec![f64::NAN; rows]),
+            ColumnType::Category => Cells::Category(vec![None; rows]),
+            ColumnType::Date => Cells::Date(vec![None; rows]),
+        }
+    }
+
+    /// Takes over a cell of another column of the same type.
+    ///
+    /// # Panics
+    /// If that column is of another type.
+    pub fn set(&mut self, row: usize, from: &Cells, at: usize) {
+        match (self, from) {
+            (Cells::Number(to), Cells::Number(from)) => to[row] = from[at],
+            (Cells::Category(to), Cells::Category(from)) => to[row].clone_from(&from[at]),
+            (Cells::Date(to), Cells::Date(from)) => to[row] = from[at],
+            _ => unreachable!("cells are of one type"),
+        }
+    }
+
     /// Appends the cells of some rows of another column.
     ///
     /// # Panics

@@ -72,7 +72,7 @@ impl State<'_> {
     fn record(&mut self, reader: &mut impl BufRead) -> Result<Option<String>> {
         let first_line = self.line + 1;
         let bytes_max = self.limits.cell_bytes_max.saturating_mul(4).max(1 << 20);
-        let mut bytes = Vec::new();
+        let (mut bytes, mut quotes) = (Vec::new(), 0);
         loop {
             let start = bytes.len();
             let read = std::io::Read::take(&mut *reader, (bytes_max - start) as u64 + 1)
@@ -90,7 +90,8 @@ impl State<'_> {
                 return Err(self.error(first_line, "a quoted field is not closed"));
             }
             self.line += 1;
-            if bytes.iter().filter(|&&b| b == b'"').count() % 2 == 0 {
+            quotes += bytes[start..].iter().filter(|&&b| b == b'"').count();
+            if quotes % 2 == 0 {
                 break;
             }
             self.rows_are_lines = false;

@@ -3,15 +3,20 @@
 //! [`files`] finds the files of a declared source, [`csv_scan`] proves a CSV file well formed,
 //! [`read`] streams typed batches out of any format, [`write`] publishes tables; [`rows`] holds the
 //! rows of a partition between the two, and [`pack`] turns vectors into bytes for scratch files.
+//! [`stream`] reads and writes Arrow streams, whose [`messages`] are checked first.
 
+mod bounds;
 mod cells;
 pub mod csv_scan;
 pub mod files;
+pub mod messages;
+mod ndjson_scan;
 pub mod pack;
 pub mod read;
 pub mod rows;
+pub mod stream;
 pub mod write;
 
-pub use cells::Cells;
+pub use cells::{BadCell, Cells};
 pub use files::{DataFile, expand};
 pub use read::{Batch, Limits, ScanStats, Wanted, scan};

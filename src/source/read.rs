@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -11,7 +12,7 @@ use polars::prelude::*;
 use super::cells::{BadCell, Cells, texts};
 use super::csv_scan::{self, CsvShape};
 use super::files::DataFile;
-use super::rows;
+use super::{bounds, ndjson_scan, rows};
 use crate::config::{ColumnType, DataSpec, Format, OnBad};
 use crate::error::{Error, Kind, Place, Result};
 
@@ -157,7 +158,10 @@ impl<'a> FileReader<'a> {
         let (send, receive) = sync_channel(QUEUE_BATCHES_MAX);
         let frame = self.frame.clone();
         std::thread::scope(|scope| {
-            scope.spawn(move || produce(frame, send));
+            // A thread with a name may panic without ending the program (`cli`).
+            let reader = std::thread::Builder::new().name("reader".into());
+            let spawned = reader.spawn_scoped(scope, move || produce(frame, send));
+            spawned.map_err(|error| Kind::Environment.at(&self.file.path).io(&error))?;
             self.drain(receive, stats, consume)
         })
     }
@@ -238,11 +242,7 @@ impl<'a> FileReader<'a> {
             *stats.nulled.entry(wanted.name.clone()).or_default() += bad.len() as u64;
             return Ok(());
         }
-        let expected = match wanted.kind {
-            ColumnType::Number => "a finite number",
-            ColumnType::Date => "a date such as 2024-03-31",
-            ColumnType::Category => "text",
-        };
+        let expected = wanted.kind.expected();
         let value: String = first.value.chars().take(60).collect();
         let message = format!("column `{}` holds \"{value}\", expected {expected}", wanted.name);
         Err(self.place(first_row + first.row as u64)(message).hint(format!(
@@ -282,18 +282,23 @@ impl<'a> FileReader<'a> {
     }
 }
 
+/// A panic of polars over a file is the file's fault as far as anybody can tell.
 fn produce(frame: LazyFrame, send: SyncSender<PolarsResult<DataFrame>>) {
     let batches = send.clone();
+    let run = std::panic::catch_unwind(AssertUnwindSafe(|| stream(frame, batches)));
+    let broken = |_| Err(polars_err!(ComputeError: "it is not what it says it is"));
+    if let Err(error) = run.unwrap_or_else(broken) {
+        let _ = send.send(Err(error));
+    }
+}
+
+fn stream(frame: LazyFrame, batches: SyncSender<PolarsResult<DataFrame>>) -> PolarsResult<()> {
     let callback = PlanCallback::new(move |frame: DataFrame| {
         let consumer_is_gone = batches.send(Ok(frame)).is_err();
         Ok(consumer_is_gone)
     });
-    let run = frame
-        .sink_batches(callback, true, Some(BATCH_ROWS))
-        .and_then(|plan| plan.collect_with_engine(Engine::Streaming));
-    if let Err(error) = run {
-        let _ = send.send(Err(error));
-    }
+    let plan = frame.sink_batches(callback, true, Some(BATCH_ROWS))?;
+    plan.collect_with_engine(Engine::Streaming).map(drop)
 }
 
 fn open_scan(
@@ -316,11 +321,18 @@ fn open_scan(
             reader.with_infer_schema_length(Some(0)).finish()
         }
         Format::Parquet => {
+            bounds::parquet(path)?;
             LazyFrame::scan_parquet(place, ScanArgsParquet { glob: false, ..Default::default() })
         }
         // Types come from all lines: the first fraction or text of a column may stand far down.
-        Format::Ndjson => LazyJsonLineReader::new(place).with_infer_schema_length(None).finish(),
-        Format::Arrow => LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default()),
+        Format::Ndjson => {
+            ndjson_scan::check(path, limits)?;
+            LazyJsonLineReader::new(place).with_infer_schema_length(None).finish()
+        }
+        Format::Arrow => {
+            bounds::arrow(path)?;
+            LazyFrame::scan_ipc(place, Default::default(), UnifiedScanArgs::default())
+        }
         Format::Rows => unreachable!("scratch files are not read by polars"),
     }
     .map_err(polars)?;

@@ -26,7 +26,7 @@ pub enum OutColumn {
 }
 
 impl OutColumn {
-    fn into_column(self, name: &str) -> PolarsResult<Column> {
+    pub fn into_column(self, name: &str) -> PolarsResult<Column> {
         let name: PlSmallStr = name.into();
         Ok(match self {
             OutColumn::Text(cells) => Column::new(name, cells),

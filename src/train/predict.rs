@@ -4,9 +4,8 @@ use crate::nn::Network;
 use crate::nn::ops::on_worker;
 use crate::tensors::Resident;
 
-/// Rows in one pass. One number for validation, evaluation and scoring, so that the same rows meet
-/// the same shapes of products.
-const BATCH_ROWS: usize = 512;
+/// Most rows in one pass. All passes of a bucket are equally long.
+const BATCH_ROWS_MAX: usize = 512;
 
 /// How outputs are read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +42,8 @@ fn in_batches(network: &Network, data: &Resident, reading: Reading) -> Outlook {
         let mut values = Vec::with_capacity(bucket.rows * bucket.months * reading.hazards);
         let in_order: Vec<u32> = (0..bucket.rows as u32).collect();
         let mut width = reading.hazards;
-        for rows in bucket.batches(&in_order, BATCH_ROWS) {
+        let batch_rows = bucket.rows.div_ceil(bucket.rows.div_ceil(BATCH_ROWS_MAX).max(1));
+        for rows in bucket.batches(&in_order, batch_rows) {
             let out = network.forward(&data.batch(at, &rows));
             width = out.dims()[2];
             values.extend(out.into_data().try_into_vec_as::<f32>().expect("log-odds are f32"));
