@@ -581,20 +581,17 @@ fn scores_do_not_depend_on_the_number_of_partitions() {
         let bundle = bundle::load(&folder, &cpu.device).expect("a bundle");
         let inputs = Inputs::under(&input, &bundle.model.intake).expect("files");
         let by = |partitions| {
-            let scores = score::score_in_partitions(
-                &bundle,
-                &inputs,
-                None,
-                (score::Detail::Risk, partitions),
-            );
-            let scores = scores.expect("scores");
+            let scratch = folder.with_file_name("scratch");
+            let job = score::Job { partitions, ..score::Job::new(&bundle, &inputs, &scratch) };
+            let scores = score::score(&job).expect("scores");
+            assert!(!scratch.exists());
             assert!(scores.rows.windows(2).all(|pair| pair[0].risk >= pair[1].risk));
             scores.rows.into_iter().map(|row| (row.customer_id, row.risk)).collect()
         };
         let whole: BTreeMap<String, f64> = by(1);
         // More partitions than customers: some are empty.
         for partitions in [2, 7, 1000] {
-            close(&whole, &by(partitions), 1e-6);
+            assert_eq!(whole, by(partitions), "{partitions} partitions");
         }
     }
 }
