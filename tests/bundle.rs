@@ -596,6 +596,30 @@ fn scores_do_not_depend_on_the_number_of_partitions() {
     }
 }
 
+/// Every format holds the same rows, and `--top` the first of them.
+#[test]
+fn scores_are_written_in_every_format() {
+    let trained = TRAINED.get(Trained::new);
+    let (bundle, input) = &trained.bundles()[1];
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name);
+        let texts = [bundle, input, &path].map(|path| path.to_str().expect("UTF-8"));
+        let args = ["score", "--bundle", texts[0], "--input", texts[1], "--output", texts[2]];
+        run_ok(&[&args[..], more].concat());
+        let table = Table::read(&path, &[("risk", Number), ("rank", Number)]);
+        let risks: Vec<u64> = table.numbers("risk").iter().map(|risk| risk.to_bits()).collect();
+        (table.ids.clone(), risks, table.numbers("rank").to_vec())
+    };
+    let (ids, risks, ranks) = write("all.csv", &[]);
+    assert_eq!(ids.len(), 200);
+    for name in ["all.parquet", "all.arrow", "all.ndjson"] {
+        assert_eq!(write(name, &[]), (ids.clone(), risks.clone(), ranks.clone()), "{name}");
+    }
+    let top = (ids[..7].to_vec(), risks[..7].to_vec(), ranks[..7].to_vec());
+    assert_eq!(write("top.parquet", &["--top", "7"]), top);
+}
+
 fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }

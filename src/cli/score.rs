@@ -68,11 +68,15 @@ fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
             scores
         }
     };
+    let mut scores = scores;
     let (rows, gone, as_of) = (scores.rows.len(), scores.gone, scores.as_of);
+    let written = args.top.map_or(rows, |top| rows.min(usize::try_from(top).unwrap_or(rows)));
+    scores.rows.truncate(written);
     score::write(&scores, &bundle.manifest.bundle_id, to)?;
     let when = as_of.map_or(String::new(), |month| format!(" at the end of {month}"));
     let left = if gone > 0 { format!(", {gone} had left before") } else { String::new() };
-    output::print(&format!("{rows} customers scored{when}{left}: {}", to.display()))
+    let top = if written < rows { format!(", the first {written} written") } else { String::new() };
+    output::print(&format!("{rows} customers scored{when}{left}{top}: {}", to.display()))
 }
 
 /// Customers as JSON lines in, the same with new risks out.
