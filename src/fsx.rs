@@ -117,6 +117,12 @@ impl Drop for Scratch {
     }
 }
 
+/// Where the scratch folder of what makes a file lies: `.NAME.scratch` beside it.
+pub fn scratch_beside(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Kind::Usage.at(path).msg("is no name for a file"))?;
+    Ok(path.with_file_name(format!(".{}.scratch", name.to_string_lossy())))
+}
+
 /// Like [`publish_file`] for a whole folder. An existing folder of that name is replaced.
 pub fn publish_folder(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let temp = temporary_sibling(path)?;

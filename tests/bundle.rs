@@ -581,22 +581,43 @@ fn scores_do_not_depend_on_the_number_of_partitions() {
         let bundle = bundle::load(&folder, &cpu.device).expect("a bundle");
         let inputs = Inputs::under(&input, &bundle.model.intake).expect("files");
         let by = |partitions| {
-            let scores = score::score_in_partitions(
-                &bundle,
-                &inputs,
-                None,
-                (score::Detail::Risk, partitions),
-            );
-            let scores = scores.expect("scores");
+            let scratch = folder.with_file_name("scratch");
+            let job = score::Job { partitions, ..score::Job::new(&bundle, &inputs, &scratch) };
+            let scores = score::score(&job).expect("scores");
+            assert!(!scratch.exists());
             assert!(scores.rows.windows(2).all(|pair| pair[0].risk >= pair[1].risk));
             scores.rows.into_iter().map(|row| (row.customer_id, row.risk)).collect()
         };
         let whole: BTreeMap<String, f64> = by(1);
         // More partitions than customers: some are empty.
         for partitions in [2, 7, 1000] {
-            close(&whole, &by(partitions), 1e-6);
+            assert_eq!(whole, by(partitions), "{partitions} partitions");
         }
     }
+}
+
+/// Every format holds the same rows, and `--top` the first of them.
+#[test]
+fn scores_are_written_in_every_format() {
+    let trained = TRAINED.get(Trained::new);
+    let (bundle, input) = &trained.bundles()[1];
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, more: &[&str]| {
+        let path = folder.path().join(name);
+        let texts = [bundle, input, &path].map(|path| path.to_str().expect("UTF-8"));
+        let args = ["score", "--bundle", texts[0], "--input", texts[1], "--output", texts[2]];
+        run_ok(&[&args[..], more].concat());
+        let table = Table::read(&path, &[("risk", Number), ("rank", Number)]);
+        let risks: Vec<u64> = table.numbers("risk").iter().map(|risk| risk.to_bits()).collect();
+        (table.ids.clone(), risks, table.numbers("rank").to_vec())
+    };
+    let (ids, risks, ranks) = write("all.csv", &[]);
+    assert_eq!(ids.len(), 200);
+    for name in ["all.parquet", "all.arrow", "all.ndjson"] {
+        assert_eq!(write(name, &[]), (ids.clone(), risks.clone(), ranks.clone()), "{name}");
+    }
+    let top = (ids[..7].to_vec(), risks[..7].to_vec(), ranks[..7].to_vec());
+    assert_eq!(write("top.parquet", &["--top", "7"]), top);
 }
 
 fn read_json(path: &Path) -> Value {

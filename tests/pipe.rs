@@ -159,7 +159,7 @@ fn stream(table: &DataFrame, cuts: &[usize]) -> Vec<u8> {
 
 fn batches(bytes: &[u8]) -> Vec<DataFrame> {
     let (mut input, _) = ArrowInput::open(bytes, &|_| true).expect("a schema");
-    std::iter::from_fn(|| input.next().expect("a batch")).collect()
+    std::iter::from_fn(|| input.read().expect("a batch")).collect()
 }
 
 fn bits(risks: &[f64]) -> Vec<u64> {
@@ -200,7 +200,7 @@ fn a_stream_of_no_batches_has_a_schema() {
     assert_eq!(piped, Piped { batches: 0, rows: 0 });
     let (mut input, columns) = ArrowInput::open(&output[..], &|_| true).expect("a schema");
     assert_eq!(columns.iter_names().collect::<Vec<_>>(), ["customer_id", "risk", "bundle_id"]);
-    assert!(input.next().expect("the end").is_none());
+    assert!(input.read().expect("the end").is_none());
 }
 
 #[test]
@@ -349,11 +349,11 @@ fn a_batch_is_scored_while_the_input_is_open() {
     let mut output = child.stdout.take().expect("piped");
     // Blocks for ever if the program waits for more.
     let (mut input, _) = ArrowInput::open(&mut output, &|_| true).expect("a schema");
-    assert_eq!(input.next().expect("a batch").expect("a batch").height(), 10);
+    assert_eq!(input.read().expect("a batch").expect("a batch").height(), 10);
     child.stdin.as_mut().expect("piped").write_all(&whole[end..]).expect("written");
     drop(child.stdin.take());
-    assert_eq!(input.next().expect("a batch").expect("a batch").height(), 30);
-    assert!(input.next().expect("the end").is_none());
+    assert_eq!(input.read().expect("a batch").expect("a batch").height(), 30);
+    assert!(input.read().expect("the end").is_none());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 

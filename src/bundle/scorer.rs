@@ -70,6 +70,32 @@ impl Scorer {
     /// # Errors
     /// Those of [`Scorer::risks`].
     pub fn outlook(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Outlook> {
+        self.by(panel, snapshots, |count, chunk| self.in_parts(count, chunk))
+    }
+
+    /// The same on the calling thread, for a part of [`Scorer::in_parts`].
+    ///
+    /// # Errors
+    /// Those of [`Scorer::risks`].
+    pub fn outlook_alone(&self, panel: &Panel, snapshots: &Snapshots) -> Result<Outlook> {
+        self.by(panel, snapshots, |count, chunk| (0..count).map(chunk).collect())
+    }
+
+    /// What `work` makes of each of `count` parts, in their order: each part on a core of its own, or
+    /// one after the other where a device of its own computes.
+    pub fn in_parts<R: Send>(&self, count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+        match &self.cores {
+            Some(cores) if count > 1 => cores.map(count, work),
+            _ => (0..count).map(work).collect(),
+        }
+    }
+
+    fn by(
+        &self,
+        panel: &Panel,
+        snapshots: &Snapshots,
+        run: impl FnOnce(usize, &(dyn Fn(usize) -> Outlook + Sync)) -> Vec<Outlook>,
+    ) -> Result<Outlook> {
         let encoder = Encoder::new(&self.features, panel)?;
         let chunk = |at: usize| {
             let from = at * CHUNK_SNAPSHOTS;
@@ -77,10 +103,7 @@ impl Scorer {
             self.chunk(&encoder, snapshots, &chosen.map(|at| at as u32).collect::<Vec<_>>())
         };
         let count = snapshots.len().div_ceil(CHUNK_SNAPSHOTS);
-        let parts = match &self.cores {
-            Some(cores) if count > 1 => cores.map(count, chunk),
-            _ => (0..count).map(chunk).collect(),
-        };
+        let parts = run(count, &chunk);
         let mut outlook =
             Outlook { risks: Vec::with_capacity(snapshots.len()), curves: Vec::new() };
         for part in parts {

@@ -253,9 +253,12 @@ pub struct ScoreArgs {
     /// Folder with the same tables as in training, or one file per source.
     #[arg(long, required_unless_present_any = ["raw", "stdin"], num_args = 1..)]
     pub input: Vec<PathBuf>,
-    /// File to write: .csv or .parquet.
+    /// File to write: .csv, .parquet, .arrow or .ndjson.
     #[arg(long, required_unless_present_any = ["raw", "stdin"])]
     pub output: Option<PathBuf>,
+    /// Write only the K customers of the highest risk.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    pub top: Option<u64>,
     /// Score at the end of this month (2024-06); the last month with data if left out.
     #[arg(long)]
     pub as_of: Option<Month>,
@@ -265,11 +268,11 @@ pub struct ScoreArgs {
     pub rows: Option<PathBuf>,
     /// Instead of --input: customers as --rows writes them, each at the end of its history. Their
     /// risks go to --rows.
-    #[arg(long, value_name = "FILE", requires = "rows", conflicts_with_all = ["input", "output", "as_of", "curve"])]
+    #[arg(long, value_name = "FILE", requires = "rows", conflicts_with_all = ["input", "output", "as_of", "curve", "top"])]
     pub raw: Option<PathBuf>,
     /// Instead of --input: an Arrow IPC stream on stdin, a row per customer (docs/pipe.md). Scores
     /// leave on stdout batch by batch.
-    #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdout", conflicts_with_all = ["input", "output", "as_of", "rows", "raw"])]
+    #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdout", conflicts_with_all = ["input", "output", "as_of", "rows", "raw", "top"])]
     pub stdin: Option<String>,
     /// Format of the scores of --stdin.
     #[arg(long, value_name = "FORMAT", value_parser = ["arrow"], requires = "stdin")]

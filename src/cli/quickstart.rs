@@ -75,8 +75,9 @@ fn score_all(bundle: &Path, data: &Path, output: &Path) -> Result<()> {
     let cpu = tensors::choose(tensors::Want::Cpu)?;
     let bundle = bundle::load(bundle, &cpu.device)?;
     let inputs = Inputs::under(data, &bundle.model.intake)?;
-    let scores = score::score(&bundle, &inputs, None, score::Detail::Risk)?;
-    score::write(scores, &bundle.manifest.bundle_id, output)
+    let scratch = fsx::scratch_beside(output)?;
+    let scores = score::score(&score::Job::new(&bundle, &inputs, &scratch))?;
+    score::write(&scores, &bundle.manifest.bundle_id, output)
 }
 
 fn listing(out: &Path, run: &Path, scores: &Path) -> String {

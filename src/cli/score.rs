@@ -8,7 +8,7 @@ use super::output;
 use crate::bundle::{self, Bundle, GoldenRow};
 use crate::error::{Kind, Result};
 use crate::panel::Inputs;
-use crate::score::{Detail, pipe};
+use crate::score::{Detail, Job, pipe};
 use crate::{fsx, score, tensors};
 
 /// Largest file of raw customers.
@@ -53,24 +53,30 @@ fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
         [folder] if folder.is_dir() => Inputs::under(folder, intake)?,
         files => Inputs::matched(files, intake)?,
     };
-    let how = (args.as_of, (detail(args), score::partitions(&inputs)));
+    let scratch = fsx::scratch_beside(to)?;
+    let job = Job::new(bundle, &inputs, &scratch);
+    let job = Job { as_of: args.as_of, detail: detail(args), ..job };
     let scores = match &args.rows {
-        None => score::score_with_rows(bundle, &inputs, how, &mut |_| Ok(()))?,
+        None => score::score(&job)?,
         Some(path) => {
             let draft = fsx::Draft::begin(path)?;
             let mut out = draft.out();
-            let scores = score::score_with_rows(bundle, &inputs, how, &mut |part| {
+            let scores = score::score_with_rows(&job, &mut |part| {
                 part.rows().try_for_each(|row| write_line(&mut out, &row, path))
             })?;
             draft.publish()?;
             scores
         }
     };
+    let mut scores = scores;
     let (rows, gone, as_of) = (scores.rows.len(), scores.gone, scores.as_of);
-    score::write(scores, &bundle.manifest.bundle_id, to)?;
+    let written = args.top.map_or(rows, |top| rows.min(usize::try_from(top).unwrap_or(rows)));
+    scores.rows.truncate(written);
+    score::write(&scores, &bundle.manifest.bundle_id, to)?;
     let when = as_of.map_or(String::new(), |month| format!(" at the end of {month}"));
     let left = if gone > 0 { format!(", {gone} had left before") } else { String::new() };
-    output::print(&format!("{rows} customers scored{when}{left}: {}", to.display()))
+    let top = if written < rows { format!(", the first {written} written") } else { String::new() };
+    output::print(&format!("{rows} customers scored{when}{left}{top}: {}", to.display()))
 }
 
 /// Customers as JSON lines in, the same with new risks out.

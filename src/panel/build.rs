@@ -99,7 +99,12 @@ pub fn last_month(intake: &Intake, inputs: &Inputs) -> Result<Month> {
             Ok(())
         })?;
     }
-    last.map(Month::of_day).ok_or_else(|| Kind::Data.msg("the dated sources hold no row"))
+    last.map(Month::of_day).ok_or_else(no_dated_row)
+}
+
+/// The error for dated sources in which nothing happens.
+pub fn no_dated_row() -> Error {
+    Kind::Data.msg("the dated sources hold no row")
 }
 
 /// Scans sources and hands out customer numbers in order of arrival.

@@ -284,14 +284,10 @@ pub fn still_there(
     let last = panel.calendar.months as usize - 1;
     match spec {
         LabelSpec::Event { source, column, .. } => {
-            let files = inputs.of(intake, source)?;
-            // A scoring input need not say who has left already.
-            let limits = intake.limits();
-            for file in files {
-                if !column_names(file, &limits)?.contains(column) {
-                    return Ok(all);
-                }
+            if !tells_who_left(intake, inputs, spec)? {
+                return Ok(all);
             }
+            let files = inputs.of(intake, source)?;
             let place = Column { files, source: intake.source(source)?, column };
             let churn = churn_months(panel, intake, &place)?;
             Ok(churn.iter().map(|churn| churn.is_none_or(|month| month > last as i32)).collect())
@@ -306,6 +302,18 @@ pub fn still_there(
         }
         LabelSpec::Column { .. } | LabelSpec::Snapshots { .. } => Ok(all),
     }
+}
+
+/// Whether the label's column is in the input: a scoring input need not say who has left already.
+pub fn tells_who_left(intake: &Intake, inputs: &Inputs, spec: &LabelSpec) -> Result<bool> {
+    let LabelSpec::Event { source, column, .. } = spec else { return Ok(false) };
+    let limits = intake.limits();
+    for file in inputs.of(intake, source)? {
+        if !column_names(file, &limits)?.contains(column) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 struct Inactivity {

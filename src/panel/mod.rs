@@ -26,12 +26,15 @@ use crate::clock::Month;
 use crate::fsx;
 
 pub use attributes::{AttributeCells, AttributeColumn, AttributeTable};
-pub use build::{Extent, MONTHS_MAX, build, is_empty_panel, last_month};
+pub use build::{Extent, MONTHS_MAX, build, is_empty_panel, last_month, no_dated_row};
 pub use intake::{Inputs, Intake};
 pub use known::{HazardExamples, open_tests};
-pub use labels::{FollowUp, OpenWindow, Snapshots, label, nothing_labelled, still_there};
+pub use labels::{
+    FollowUp, OpenWindow, Snapshots, label, nothing_labelled, still_there, tells_who_left,
+};
 pub use partition::{hash, partition};
 pub use raw::{RawCell, RawCustomer};
+pub use scatter::{PARTITIONS_MAX, Sampled, Tables, forget, inputs, scatter};
 pub use shards::{Cut, Shard, Shards};
 pub use split::{Declared, Division, Fold, Part, PartCounts, declared_folds, split};
 

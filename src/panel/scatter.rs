@@ -8,7 +8,7 @@ use super::activity::time_columns;
 use super::attributes::feature_columns;
 use super::events::needed_columns;
 use super::partition::{hash, partition};
-use super::{Declared, Intake};
+use super::{Inputs, Intake};
 use crate::clock::Month;
 use crate::config::{ColumnType, EventMeasure, Format, LabelSpec, OnBad, SourceKind, SourceSpec};
 use crate::error::{Kind, Result};
@@ -23,17 +23,33 @@ const BUFFERED_ROWS_MAX: usize = 1 << 19;
 /// One open file each, under the usual limit of 1024 a process.
 pub const PARTITIONS_MAX: usize = 512;
 
+/// Removes the files of a partition that is no longer needed.
+pub fn forget(intake: &Intake, scratch: &Scratch, partition: usize) -> Result<()> {
+    (0..intake.sources.len()).try_for_each(|source| scratch.remove(&file_name(source, partition)))
+}
+
+/// What to divide.
+#[derive(Clone, Copy)]
+pub struct Tables<'a> {
+    pub intake: &'a Intake,
+    pub inputs: &'a Inputs,
+    /// Whose columns are to be kept too, if any.
+    pub label: Option<&'a LabelSpec>,
+}
+
 /// The divided tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scattered {
     /// First and last month of all customers' rows; None without dated rows.
     pub months: Option<(Month, Month)>,
+    /// Last month in which any row happened, whoever it is of and whenever it was known.
+    pub last: Option<Month>,
     /// Cells that could not be read and were set missing.
     pub cells_nulled: u64,
 }
 
 /// Name of the file of a source's rows in a partition.
-pub fn file_name(source: usize, partition: usize) -> String {
+fn file_name(source: usize, partition: usize) -> String {
     format!("source-{source}-{partition:03}.rows")
 }
 
@@ -47,12 +63,12 @@ pub fn inputs(intake: &Intake, scratch: &Scratch, partition: usize) -> super::In
     super::Inputs { files: (0..intake.sources.len()).map(|source| vec![file(source)]).collect() }
 }
 
-/// Into how many partitions; the rows of one customer in `one_in`, drawn by hash, also go into a
-/// further partition of that number, from which statistics are learned.
+/// Into how many partitions. If there is a sample, the rows of one customer in `one_in`, drawn by
+/// hash, also go into a further partition of that number, from which statistics are learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sampled {
     pub partitions: usize,
-    pub one_in: u64,
+    pub one_in: Option<u64>,
 }
 
 impl Sampled {
@@ -61,9 +77,9 @@ impl Sampled {
     }
 
     /// The lower half of the hash, mixed: the upper half decides the partition.
-    fn is_drawn(self, id: &str) -> bool {
+    fn is_drawn(id: &str, one_in: u64) -> bool {
         let mixed = (hash(id) & 0xffff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        mixed.is_multiple_of(self.one_in)
+        mixed.is_multiple_of(one_in)
     }
 }
 
@@ -71,8 +87,8 @@ impl Sampled {
 ///
 /// # Errors
 /// What [`scan`] finds wrong in a file, [`Kind::Data`] for a dated row without a date.
-pub fn scatter(declared: &Declared, into: Sampled, scratch: &Scratch) -> Result<Scattered> {
-    let intake = declared.intake;
+pub fn scatter(tables: &Tables, into: Sampled, scratch: &Scratch) -> Result<Scattered> {
+    let intake = tables.intake;
     let mut scattered = Scattered::default();
     let mut known: Option<HashSet<u64>> = None;
     // Attributes first: the first source of them decides who is a customer.
@@ -80,17 +96,18 @@ pub fn scatter(declared: &Declared, into: Sampled, scratch: &Scratch) -> Result<
     order.sort_by_key(|&at| intake.sources[at].kind != SourceKind::Attributes);
     for at in order {
         let source = &intake.sources[at];
-        let columns = columns(source, declared.label)?;
+        let columns = columns(source, tables.label)?;
         let decides = source.kind == SourceKind::Attributes && known.is_none();
         let mut customers = HashSet::new();
         let mut sheets = Sheets::open(at, &columns, into, scratch)?;
-        let (files, key) = (&declared.inputs.files[at], intake.key(source));
+        let (files, key) = (&tables.inputs.files[at], intake.key(source));
         let stats = scan(files, key, &columns, &intake.limits(), &mut |batch| {
             if decides {
                 customers.extend(batch.keys.iter().map(|key| hash(key)));
             } else if source.kind != SourceKind::Attributes {
-                let months = months(source, &columns, &batch, known.as_ref())?;
+                let (months, last) = months(source, &columns, &batch, known.as_ref())?;
                 scattered.months = widest(scattered.months, months);
+                scattered.last = scattered.last.max(last);
             }
             sheets.push(batch)
         })?;
@@ -102,7 +119,7 @@ pub fn scatter(declared: &Declared, into: Sampled, scratch: &Scratch) -> Result<
 }
 
 /// Every column that panel and label will ask for, each once.
-fn columns(source: &SourceSpec, label: &LabelSpec) -> Result<Vec<Wanted>> {
+fn columns(source: &SourceSpec, label: Option<&LabelSpec>) -> Result<Vec<Wanted>> {
     let mut wanted = match source.kind {
         SourceKind::Attributes => feature_columns(source),
         SourceKind::Activity => [feature_columns(source), time_columns(source)?].concat(),
@@ -115,11 +132,11 @@ fn columns(source: &SourceSpec, label: &LabelSpec) -> Result<Vec<Wanted>> {
     {
         wanted.push(Wanted { name: name.clone(), kind: ColumnType::Date, on_bad: source.on_bad });
     }
-    let of_label = match label {
+    let of_label = label.and_then(|label| match label {
         LabelSpec::Event { source, column, .. } => Some((source, column, ColumnType::Date)),
         LabelSpec::Column { source, column } => Some((source, column, ColumnType::Category)),
         LabelSpec::Snapshots { .. } | LabelSpec::Inactivity { .. } => None,
-    };
+    });
     if let Some((_, column, kind)) = of_label.filter(|(name, ..)| **name == source.name) {
         wanted.push(Wanted { name: column.clone(), kind, on_bad: OnBad::Error });
     }
@@ -140,13 +157,14 @@ fn columns(source: &SourceSpec, label: &LabelSpec) -> Result<Vec<Wanted>> {
 
 type Months = Option<(Month, Month)>;
 
-/// First and last month of a batch in which a customer has something, as the panel dates it.
+/// First and last month of a batch in which a customer has something, as the panel dates it, and the
+/// last month in which any row happened.
 fn months(
     source: &SourceSpec,
     columns: &[Wanted],
     batch: &Batch,
     known: Option<&HashSet<u64>>,
-) -> Result<Months> {
+) -> Result<(Months, Option<Month>)> {
     let days = |name: &Option<String>| {
         let at = columns.iter().position(|column| Some(&column.name) == name.as_ref())?;
         match &batch.cells[at] {
@@ -156,10 +174,11 @@ fn months(
     };
     let times = days(&source.time);
     let arrivals = days(&source.known_at).filter(|_| source.kind == SourceKind::Events);
-    let mut found = None;
+    let (mut found, mut last) = (None, None);
     for (row, key) in batch.keys.iter().enumerate() {
         let day = times.and_then(|days| days[row]);
         let day = day.ok_or_else(|| batch.error(Kind::Data, row, "a dated row has no date"))?;
+        last = last.max(Some(day));
         if known.is_some_and(|known| !known.contains(&hash(key))) {
             continue;
         }
@@ -167,7 +186,7 @@ fn months(
         let month = Month::of_day(arrival.map_or(day, |arrival| arrival.max(day)));
         found = widest(found, Some((month, month)));
     }
-    Ok(found)
+    Ok((found, last.map(Month::of_day)))
 }
 
 fn widest(a: Months, b: Months) -> Months {
@@ -179,7 +198,7 @@ fn widest(a: Months, b: Months) -> Months {
 
 /// The files of one source, and the rows that wait for them.
 struct Sheets {
-    /// One per partition, then that of the sample.
+    /// One per partition, then that of the sample, if there is one.
     sheets: Vec<Sheet>,
     into: Sampled,
     rows_max: usize,
@@ -200,16 +219,18 @@ impl Sheets {
             let cells = columns.iter().map(|column| Cells::none(column.kind)).collect();
             Ok(Sheet { keys: Vec::new(), cells, out })
         };
-        let sheets = (0..=into.partitions).map(sheet).collect::<Result<Vec<_>>>()?;
+        let sheets = into.partitions + usize::from(into.one_in.is_some());
+        let sheets = (0..sheets).map(sheet).collect::<Result<Vec<_>>>()?;
         let rows_max = (BUFFERED_ROWS_MAX / sheets.len()).max(1);
         Ok(Sheets { sheets, into, rows_max })
     }
 
     fn push(&mut self, batch: Batch) -> Result<()> {
         let into = self.into;
-        let drawn: Vec<usize> =
-            (0..batch.keys.len()).filter(|&row| into.is_drawn(&batch.keys[row])).collect();
-        if let Some(sample) = self.sheets.last_mut() {
+        if let (Some(one_in), Some(sample)) = (into.one_in, self.sheets.last_mut()) {
+            let rows = 0..batch.keys.len();
+            let drawn: Vec<usize> =
+                rows.filter(|&row| Sampled::is_drawn(&batch.keys[row], one_in)).collect();
             sample.keys.extend(drawn.iter().map(|&row| batch.keys[row].clone()));
             for (to, cells) in sample.cells.iter_mut().zip(&batch.cells) {
                 to.take(cells, &drawn);

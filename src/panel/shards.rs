@@ -6,7 +6,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::labels::{label, nothing_labelled};
-use super::scatter::{PARTITIONS_MAX, Sampled, file_name, inputs, scatter};
+use super::scatter::{PARTITIONS_MAX, Sampled, Tables, forget, inputs, scatter};
 use super::store::{self, Shared};
 use super::{BuildReport, Declared, Extent, Panel, Snapshots, build, is_empty_panel};
 use crate::config::{LabelSpec, SplitSpec};
@@ -66,8 +66,9 @@ impl Shards {
                 .hint("raise train.memory_gb"));
         }
         let scratch = Scratch::make(scratch)?;
-        let sampled = Sampled { partitions: cut.partitions, one_in: cut.sample_one_in };
-        let scattered = scatter(declared, sampled, &scratch)?;
+        let into = Sampled { partitions: cut.partitions, one_in: Some(cut.sample_one_in) };
+        let Declared { intake, inputs, label, .. } = *declared;
+        let scattered = scatter(&Tables { intake, inputs, label: Some(label) }, into, &scratch)?;
         let extent = Extent {
             first: declared.intake.panel.first.or(scattered.months.map(|(first, _)| first)),
             last: declared.intake.panel.last.or(scattered.months.map(|(_, last)| last)),
@@ -79,8 +80,7 @@ impl Shards {
             BuildReport { cells_nulled: scattered.cells_nulled, ..BuildReport::default() };
         for at in 0..=cut.partitions {
             let shard = one(declared, &extent, &scratch, at)?;
-            let sources = 0..declared.intake.sources.len();
-            sources.into_iter().try_for_each(|source| scratch.remove(&file_name(source, at)))?;
+            forget(intake, &scratch, at)?;
             match shard {
                 Some(shard) if at == cut.partitions => sample = Some(shard),
                 Some(shard) => {

@@ -1,26 +1,27 @@
 //! Batch scoring: files in, one risk per customer out.
 //!
-//! Customers are hashed into partitions and one partition is in memory at a time, so that the
-//! input need not be sorted and memory does not grow with it. What stays are ids and risks.
+//! Where the tables are large, customers are hashed into partitions: every table is read once and
+//! dealt to scratch files, and each core has one partition in memory at a time, so that the input
+//! need not be sorted and memory does not grow with it. What stays are ids and risks.
 
 mod curve;
+mod partitions;
 pub mod pipe;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bundle::{Bundle, GoldenRow, Outlook};
+use rayon::slice::ParallelSliceMut;
+
+use crate::bundle::Bundle;
 use crate::clock::Month;
 use crate::error::{Kind, Result};
-use crate::panel::{self, Extent, Inputs, Intake, Panel, Snapshots};
-use crate::source::write::{OutColumn, write_table};
+use crate::panel::{self, Inputs};
+use crate::source::write::{OutColumn, TableDraft};
 
 pub use curve::curve_columns;
-
-/// Bytes of panel and tensors that a partition may take, by estimate.
-const PARTITION_BYTES_MAX: u64 = 512 << 20;
-
-/// What a byte on disk becomes in memory: columns are compressed, and features are wider.
-const EXPANSION: u64 = 16;
+use partitions::{Divided, PartScores, Use};
+pub use partitions::{Part, partitions};
 
 /// A scored customer.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,98 +52,86 @@ pub struct Scores {
     pub gone: usize,
 }
 
-/// Scores all customers of the inputs at the end of `as_of`, or of the last month with data.
+/// What to score, and how.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    pub bundle: &'a Bundle,
+    pub inputs: &'a Inputs,
+    /// At the end of this month, or of the last month with data.
+    pub as_of: Option<Month>,
+    pub detail: Detail,
+    /// The numbers are the same for any.
+    pub partitions: usize,
+    /// A folder for the divided tables while they are scored. What is there is replaced.
+    pub scratch: &'a Path,
+}
+
+impl<'a> Job<'a> {
+    /// In as many partitions as memory asks for.
+    pub fn new(bundle: &'a Bundle, inputs: &'a Inputs, scratch: &'a Path) -> Self {
+        let (detail, partitions) = (Detail::Risk, partitions(inputs));
+        Job { bundle, inputs, as_of: None, detail, partitions, scratch }
+    }
+
+    /// Length of the curves that are asked for; 0 for none.
+    fn curve_months(&self) -> Result<usize> {
+        match self.detail {
+            Detail::Risk => Ok(0),
+            Detail::Curve => curve_months(self.bundle),
+        }
+    }
+}
+
+/// Scores all customers of the inputs.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a curve that the bundle does not know.
-pub fn score(
-    bundle: &Bundle,
-    inputs: &Inputs,
-    as_of: Option<Month>,
-    detail: Detail,
-) -> Result<Scores> {
-    score_in_partitions(bundle, inputs, as_of, (detail, partitions(inputs)))
+pub fn score(job: &Job) -> Result<Scores> {
+    let failed = AtomicBool::new(false);
+    all(job, &mut |divided, partitions| {
+        job.bundle.scorer.in_parts(partitions, |at| {
+            // What the other cores have begun is in vain.
+            if failed.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let cores = if partitions == 1 { Use::AllCores } else { Use::ThisCore };
+            let scored = divided.scored(at, cores, &mut |_| Ok(()));
+            failed.fetch_or(scored.is_err(), Ordering::Relaxed);
+            scored
+        })
+    })
 }
 
-/// Like [`score`], in a given number of partitions; the numbers are the same for any.
-pub fn score_in_partitions(
-    bundle: &Bundle,
-    inputs: &Inputs,
-    as_of: Option<Month>,
-    how: (Detail, u64),
-) -> Result<Scores> {
-    score_with_rows(bundle, inputs, (as_of, how), &mut |_| Ok(()))
+/// Like [`score`], handing each partition on once it is scored, in their order.
+pub fn score_with_rows(job: &Job, consume: &mut dyn FnMut(&Part) -> Result<()>) -> Result<Scores> {
+    all(job, &mut |divided, partitions| {
+        (0..partitions).map(|at| divided.scored(at, Use::AllCores, consume)).collect()
+    })
 }
 
-/// The customers of a partition that were scored.
-pub struct Part<'a> {
-    panel: &'a Panel,
-    /// Into the panel, and their risks.
-    customers: &'a [usize],
-    risks: &'a [f64],
-}
+/// Makes the scores of each partition.
+type Parts<'a> = dyn FnMut(&Divided, usize) -> Vec<Result<Option<PartScores>>> + 'a;
 
-impl Part<'_> {
-    /// As they came from the tables, each with its risk.
-    pub fn rows(&self) -> impl Iterator<Item = GoldenRow> {
-        let last = self.panel.calendar.months as usize - 1;
-        let row = move |(&customer, &risk): (&usize, &f64)| GoldenRow {
-            risk,
-            customer: self.panel.raw(customer, last),
-        };
-        self.customers.iter().zip(self.risks).map(row)
+fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
+    let partitions = job.partitions.clamp(1, panel::PARTITIONS_MAX);
+    let months = job.curve_months()?;
+    let job = &Job { partitions, ..*job };
+    let divided = Divided::new(job)?;
+    let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0 };
+    for part in parts(&divided, partitions) {
+        let Some(part) = part? else { continue };
+        scores.rows.extend(part.rows);
+        scores.gone += part.gone;
     }
-}
-
-/// How many partitions [`score`] takes.
-pub fn partitions(inputs: &Inputs) -> u64 {
-    (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX).max(1)
-}
-
-/// Like [`score_in_partitions`], handing each partition on once it is scored.
-pub fn score_with_rows(
-    bundle: &Bundle,
-    inputs: &Inputs,
-    (as_of, (detail, partitions)): (Option<Month>, (Detail, u64)),
-    consume: &mut dyn FnMut(&Part) -> Result<()>,
-) -> Result<Scores> {
-    let months = match detail {
-        Detail::Risk => 0,
-        Detail::Curve => curve_months(bundle)?,
-    };
-    let intake = &bundle.model.intake;
-    let dated = intake.sources.iter().any(|s| s.time.is_some());
-    if as_of.is_some() && !dated {
-        return Err(Kind::Usage.msg("--as-of needs dated sources; this model has attributes only"));
-    }
-    let last = if dated { Some(as_of_month(intake, inputs, as_of)?) } else { None };
-    let (mut rows, mut gone) = (Vec::new(), 0);
-    for partition in 0..partitions {
-        let keep = |id: &str| panel::partition(id, partitions as usize) == partition as usize;
-        let Some(panel) = build(intake, inputs, &Extent { first: None, last, keep: &keep })? else {
-            continue;
-        };
-        let there = panel::still_there(&panel, intake, inputs, &bundle.model.label)?;
-        let chosen: Vec<usize> = (0..panel.customers.len()).filter(|&c| there[c]).collect();
-        gone += panel.customers.len() - chosen.len();
-        let index = panel.calendar.months as usize - 1;
-        let snapshots = Snapshots::unlabelled(chosen.iter().map(|&customer| (customer, index)));
-        let Outlook { risks, curves } = bundle.scorer.outlook(&panel, &snapshots)?;
-        consume(&Part { panel: &panel, customers: &chosen, risks: &risks })?;
-        let scored = |(row, (&customer, risk)): (usize, (&usize, f64))| Scored {
-            customer_id: panel.customers[customer].clone(),
-            risk,
-            curve: curves.iter().skip(row * months).take(months).copied().collect(),
-        };
-        rows.extend(chosen.iter().zip(risks).enumerate().map(scored));
-    }
-    if rows.is_empty() {
+    if scores.rows.is_empty() {
         return Err(Kind::Data
             .msg("the input holds no customer who could still leave")
             .hint("are the files empty, or does the data begin after the as-of month?"));
     }
-    rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id)));
-    Ok(Scores { as_of: last, rows, months, gone })
+    scores.rows.par_sort_by(|a, b| {
+        b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id))
+    });
+    Ok(scores)
 }
 
 fn curve_months(bundle: &Bundle) -> Result<usize> {
@@ -157,41 +146,28 @@ fn curve_months(bundle: &Bundle) -> Result<usize> {
     }
 }
 
-/// The month asked for, or the last one with data. After that one every customer would look silent.
-fn as_of_month(intake: &Intake, inputs: &Inputs, asked: Option<Month>) -> Result<Month> {
-    let last = panel::last_month(intake, inputs)?;
-    match asked {
-        Some(month) if month > last => Err(Kind::Data
-            .msg(format!("the as-of month {month} lies after the data, which ends in {last}"))
-            .hint("leave out --as-of to score at the end of the data")),
-        asked => Ok(asked.unwrap_or(last)),
-    }
-}
-
-/// A partition may be empty where the whole is not.
-fn build(intake: &Intake, inputs: &Inputs, extent: &Extent) -> Result<Option<Panel>> {
-    match panel::build(intake, inputs, extent) {
-        Ok(panel) => Ok(Some(panel)),
-        Err(error) if panel::is_empty_panel(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
+/// Rows that are written at a time, so that the columns of a file need not stand in memory.
+const WRITTEN_ROWS: usize = 1 << 17;
 
 /// Writes scores as CSV or Parquet: customer_id, as_of, risk, rank (1 = highest risk), bundle_id,
 /// and the columns of [`curve_columns`] where curves were asked for.
-pub fn write(scores: Scores, bundle_id: &str, output: &Path) -> Result<()> {
-    let rows = scores.rows.len();
+pub fn write(scores: &Scores, bundle_id: &str, output: &Path) -> Result<()> {
     let as_of = scores.as_of.map(|month| month.to_string());
-    let curves: Vec<f64> = scores.rows.iter().flat_map(|row| &row.curve).copied().collect();
-    let (ids, risks) = scores.rows.into_iter().map(|row| (row.customer_id, row.risk)).unzip();
-    let mut columns = vec![
-        ("customer_id", OutColumn::Text(ids)),
-        ("as_of", OutColumn::MaybeText(vec![as_of; rows])),
-        ("risk", OutColumn::Number(risks)),
-        ("rank", OutColumn::Integer((1..=rows as i64).collect())),
-        ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
-    ];
-    let curves = curve_columns(&curves, rows, scores.months);
-    columns.extend(curves.iter().map(|(name, cells)| (name.as_str(), cells.clone())));
-    write_table(output, columns)
+    let mut table = TableDraft::begin(output)?;
+    for (piece, from) in scores.rows.chunks(WRITTEN_ROWS).zip((1..).step_by(WRITTEN_ROWS)) {
+        let rows = piece.len();
+        let curves: Vec<f64> = piece.iter().flat_map(|row| &row.curve).copied().collect();
+        let ids = piece.iter().map(|row| row.customer_id.clone()).collect();
+        let mut columns = vec![
+            ("customer_id", OutColumn::Text(ids)),
+            ("as_of", OutColumn::MaybeText(vec![as_of.clone(); rows])),
+            ("risk", OutColumn::Number(piece.iter().map(|row| row.risk).collect())),
+            ("rank", OutColumn::Integer((from..from + rows as i64).collect())),
+            ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
+        ];
+        let curves = curve_columns(&curves, rows, scores.months);
+        columns.extend(curves.iter().map(|(name, cells)| (name.as_str(), cells.clone())));
+        table.write(columns)?;
+    }
+    table.publish()
 }

@@ -34,7 +34,7 @@ pub struct Fault {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub row: Option<u64>,
     #[serde(rename = "error", serialize_with = "message")]
-    pub error: Error,
+    pub error: Box<Error>,
 }
 
 fn message<S: serde::Serializer>(error: &Error, out: S) -> Result<S::Ok, S::Error> {
@@ -43,7 +43,7 @@ fn message<S: serde::Serializer>(error: &Error, out: S) -> Result<S::Ok, S::Erro
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Fault { batch: None, column: None, row: None, error }
+        Fault { batch: None, column: None, row: None, error: error.into() }
     }
 }
 
@@ -51,7 +51,7 @@ impl Fault {
     fn of(column: &str, row: Option<usize>, message: String) -> Self {
         let row = row.map(|row| row as u64 + 1);
         let column = Some(column.to_owned());
-        Fault { batch: None, column, row, error: Kind::Data.msg(message) }
+        Fault { batch: None, column, row, error: Kind::Data.msg(message).into() }
     }
 
     fn in_batch(self, batch: u64) -> Self {
@@ -68,10 +68,10 @@ impl Fault {
         ];
         let places: Vec<String> = places.into_iter().flatten().collect();
         match places.is_empty() {
-            true => self.error,
+            true => *self.error,
             false => Error {
                 message: format!("{}: {}", places.join(", "), self.error.message),
-                ..self.error
+                ..*self.error
             },
         }
     }
@@ -111,7 +111,7 @@ pub fn pipe(
     };
     loop {
         let number = piped.batches + 1;
-        let batch = input.next().map_err(|error| unreadable(&error).in_batch(number))?;
+        let batch = input.read().map_err(|error| unreadable(&error).in_batch(number))?;
         let Some(batch) = batch else { break };
         let rows = batch.height() as u64;
         let scores = scores.of(batch).map_err(|fault| fault.in_batch(number))?;

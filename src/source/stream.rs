@@ -38,7 +38,7 @@ impl<R: Read> ArrowInput<R> {
     }
 
     /// The next batch; None at the end.
-    pub fn next(&mut self) -> PolarsResult<Option<DataFrame>> {
+    pub fn read(&mut self) -> PolarsResult<Option<DataFrame>> {
         match self.stream.next().transpose()? {
             Some(StreamState::Some(batch)) => frame(batch).map(Some),
             // The end of the input, with or without its mark.

@@ -1,11 +1,15 @@
-//! Tables out: CSV and Parquet through polars, whole or piece by piece.
+//! Tables out: CSV, Parquet, Arrow IPC and NDJSON through polars, whole or piece by piece.
 
 use std::path::{Path, PathBuf};
 
 use polars::io::csv::write::BatchedWriter as CsvPieces;
+use polars::io::ipc::BatchedWriter as IpcPieces;
 use polars::io::parquet::write::BatchedWriter as ParquetPieces;
 use polars::prelude::*;
+use polars_arrow::io::ipc::write::default_ipc_fields;
 
+use super::files::format_of;
+use crate::config::Format;
 use crate::error::{Error, Kind, Result};
 use crate::fsx::{Draft, DraftOut};
 
@@ -40,7 +44,8 @@ impl OutColumn {
     }
 }
 
-/// Writes a table; the extension decides: `.csv` or `.parquet`.
+/// Writes a table; the extension decides: `.csv`, `.parquet`, `.arrow` or `.ndjson`, and the other
+/// names of these that are read.
 pub fn write_table(path: &Path, columns: Vec<(&str, OutColumn)>) -> Result<()> {
     let mut out = TableDraft::begin(path)?;
     out.write(columns)?;
@@ -50,30 +55,22 @@ pub fn write_table(path: &Path, columns: Vec<(&str, OutColumn)>) -> Result<()> {
 /// A table that is written piece by piece and appears when it is published.
 pub struct TableDraft {
     path: PathBuf,
-    format: OutFormat,
+    format: Format,
     draft: Draft,
     /// The first piece says what the columns are.
     pieces: Option<Pieces>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OutFormat {
-    Csv,
-    Parquet,
-}
-
 enum Pieces {
     Csv(CsvPieces<DraftOut>),
     Parquet(Box<ParquetPieces<DraftOut>>),
+    Arrow(Box<IpcPieces<DraftOut>>),
+    Ndjson(DraftOut),
 }
 
 impl TableDraft {
     pub fn begin(path: &Path) -> Result<Self> {
-        let format = match path.extension().and_then(|e| e.to_str()) {
-            Some("csv") => OutFormat::Csv,
-            Some("parquet") => OutFormat::Parquet,
-            _ => return Err(unknown_format(path)),
-        };
+        let format = format_of(path).ok_or_else(|| unknown_format(path))?;
         Ok(TableDraft { path: path.into(), format, draft: Draft::begin(path)?, pieces: None })
     }
 
@@ -91,6 +88,10 @@ impl TableDraft {
         }
         match self.pieces.as_mut().expect("set above") {
             Pieces::Csv(pieces) => pieces.write_batch(frame),
+            Pieces::Arrow(pieces) => pieces.write_batch(frame),
+            Pieces::Ndjson(out) => JsonWriter::new(out)
+                .with_json_format(JsonFormat::JsonLines)
+                .finish(&mut frame.clone()),
             Pieces::Parquet(pieces) => (0..frame.height())
                 .step_by(ROW_GROUP_ROWS)
                 .try_for_each(|at| pieces.write_batch(&frame.slice(at as i64, ROW_GROUP_ROWS))),
@@ -103,6 +104,8 @@ impl TableDraft {
         let done = match self.pieces {
             Some(Pieces::Csv(mut pieces)) => pieces.finish(),
             Some(Pieces::Parquet(pieces)) => pieces.finish().map(|_| ()),
+            Some(Pieces::Arrow(mut pieces)) => pieces.finish(),
+            Some(Pieces::Ndjson(_)) => Ok(()),
             None => return Err(Kind::Internal.at(&self.path).msg("a table of no pieces")),
         };
         done.map_err(|error| failed(&self.path, error))?;
@@ -118,10 +121,18 @@ fn failed(path: &Path, error: PolarsError) -> Error {
 }
 
 impl Pieces {
-    fn begin(format: OutFormat, out: DraftOut, schema: &Schema) -> PolarsResult<Self> {
+    fn begin(format: Format, out: DraftOut, schema: &Schema) -> PolarsResult<Self> {
         Ok(match format {
-            OutFormat::Csv => Pieces::Csv(CsvWriter::new(out).batched(schema)?),
-            OutFormat::Parquet => {
+            Format::Csv => Pieces::Csv(CsvWriter::new(out).batched(schema)?),
+            Format::Arrow => {
+                let fields = schema.to_arrow(CompatLevel::oldest());
+                let fields = default_ipc_fields(fields.iter_values());
+                let writer = IpcWriter::new(out).with_compat_level(CompatLevel::oldest());
+                Pieces::Arrow(Box::new(writer.batched(schema, fields)?))
+            }
+            Format::Ndjson => Pieces::Ndjson(out),
+            Format::Rows => unreachable!("no extension names scratch files"),
+            Format::Parquet => {
                 let writer = ParquetWriter::new(out);
                 let writer = writer.with_compression(ParquetCompression::Zstd(None));
                 Pieces::Parquet(Box::new(writer.batched(schema)?))
@@ -131,5 +142,8 @@ impl Pieces {
 }
 
 fn unknown_format(path: &Path) -> Error {
-    Kind::Usage.at(path).msg("has no format that we write").hint("name it .csv or .parquet")
+    Kind::Usage
+        .at(path)
+        .msg("has no format that we write")
+        .hint("name it .csv, .parquet, .arrow or .ndjson")
 }

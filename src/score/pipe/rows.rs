@@ -385,7 +385,7 @@ fn check(have: &ArrowColumns, name: &str, (needed, wants_list): (bool, bool)) ->
         let near = near.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > 0.7);
         let mut fault = Fault::of(name, None, "the stream has no such column".into());
         if let Some((_, near)) = near {
-            fault.error = fault.error.hint(format!("did you mean `{near}`?"));
+            fault.error = Box::new(fault.error.hint(format!("did you mean `{near}`?")));
         }
         return Err(fault);
     };
