@@ -85,6 +85,7 @@ fn resident_kb_of(pid: i32) -> Option<u64> {
 }
 
 /// Scores with a bundle and tables; it must be refused with these words, within the limits.
+#[expect(clippy::zombie_processes, reason = "`cost` waits for it")]
 #[track_caller]
 fn refused(attack: &str, bundle: &Path, inputs: &[&Path], words: &str) {
     let folder = tempfile::tempdir().expect("a folder");
