@@ -60,8 +60,9 @@ def frame(inputs, rows):
                 [cell(column, row, end - row["length"] + 1 + t) for t in range(row["length"])]
                 for row, end in zip(rows, ends)
             ]
-            if holds == "number":
-                values = [[np.nan if x is None else x for x in cells] for cells in values]
+            # MLflow makes "None" of a missing text in a list.
+            gap = np.nan if holds == "number" else ""
+            values = [[gap if x is None else x for x in cells] for cells in values]
         else:
             values = [cell(column, row, end) for row, end in zip(rows, ends)]
             if holds == "number":

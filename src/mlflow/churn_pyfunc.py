@@ -1,8 +1,8 @@
 """Runs model.onnx for `mlflow.pyfunc.load_model(DIR).predict(df)`.
 
 A row of the data frame is a customer at an as-of month. A column over months holds a list in each
-row, oldest month first, the as-of month last; lists may be of different lengths from row to row. The
-metadata of model.onnx says which columns there are.
+row, oldest month first, the as-of month last; lists may be of different lengths from row to row. A
+missing text or date in a list is "", since MLflow makes "None" of None there. The metadata of model.onnx says which columns there are.
 """
 
 import datetime
@@ -96,7 +96,7 @@ def cells(values, holds):
 
 def days(value):
     """Days since 1970-01-01 of a date, its text 2024-03-31, a timestamp, or such a number."""
-    if is_missing(value):
+    if is_missing(value) or (isinstance(value, str) and value == ""):
         return np.nan
     if isinstance(value, str):
         value = datetime.date.fromisoformat(value)

@@ -6,7 +6,7 @@ use super::Inputs;
 use crate::bundle::GoldenRow;
 use crate::clock::Month;
 use crate::error::Result;
-use crate::onnx::{AS_OF, Column, HISTORY};
+use crate::onnx::{AS_OF, Column, HISTORY, Holds};
 use crate::panel::{RawCell, RawCustomer};
 
 /// Enough to see every column filled.
@@ -36,9 +36,15 @@ fn of_column(column: &Column, customer: &RawCustomer, end: Option<Month>) -> Val
         (None, _) => json!(customer.months.get(&column.raw)),
         (Some(source), Some(start)) if column.monthly => (0..customer.length as i32)
             .map(|since| at(customer, (source, &column.raw), Some(start.plus(since))))
+            .map(|cell| in_list(column, cell))
             .collect(),
         (Some(source), _) => at(customer, (source, &column.raw), end),
     }
+}
+
+/// MLflow makes "None" of a missing text in a list; an empty one stays.
+fn in_list(column: &Column, cell: Value) -> Value {
+    if cell.is_null() && column.holds != Holds::Number { json!("") } else { cell }
 }
 
 /// The cell that holds at the end of a month.
