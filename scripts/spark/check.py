@@ -1,12 +1,12 @@
-"""Do Spark and Ray give every customer the risk that one `churn score` gives, also when workers die?
+"""Does Spark give every customer the risk that one `churn score` gives, also when workers die?
 
-    python scripts/check_engines.py --bundle runs/a/bundle --data tables --engine spark
+    python scripts/spark/check.py --bundle runs/a/bundle --data tables
 
 Scores the tables at once, then as a table with a row per customer on two workers: left alone, and with
 a `churn` and a worker killed (kill -9) in the middle. Both times all customers must be there once, with
-the same risk to the bit. Spark runs as `local-cluster`, Ray as two nodes. Exit code 1 if anything differs.
+the same risk to the bit. Exit code 1 if anything differs.
 
-Needs Linux, Java 17 (Spark) and: pip install -r scripts/{spark,ray}/requirements.txt
+Needs Linux, Java 17 and: pip install -r scripts/spark/requirements.txt
 """
 
 import argparse
@@ -20,10 +20,10 @@ import time
 
 import pyarrow.parquet as pq
 
-SCRIPTS = pathlib.Path(__file__).resolve().parent
+SCRIPTS = pathlib.Path(__file__).resolve().parents[1]
 
 # The worker above a pipe, as its command says.
-WORKERS = {"spark": "CoarseGrainedExecutorBackend", "ray": "ray::"}
+WORKER = "pyspark.daemon"
 
 # The schema of the scores and a batch of them.
 WRITTEN_MIN = 1500
@@ -74,7 +74,7 @@ def run(command, victims, pipes, log):
         child = subprocess.Popen([str(part) for part in command], stdout=out, stderr=out)
         done = set()
         while child.poll() is None:
-            time.sleep(0.02)
+            time.sleep(0.005)
             found = processes() if victims else {}
             for process, (_, said) in found.items():
                 line = line_up(process, found)
@@ -98,23 +98,23 @@ def risks(path):
     return sorted(zip(*(column.to_pylist() for column in table.columns)))
 
 
-def check(engine, args, work, more):
+def check(args, work):
     call(args.churn, "score", "--bundle", args.bundle, "--input", args.data, "--output",
          work / "single.parquet", "--rows", work / "rows.jsonl")
     call(sys.executable, SCRIPTS / "customers.py", work / "rows.jsonl", work / "customers.parquet")
     expected, ok = risks(work / "single.parquet"), True
     pipes = f"--bundle {args.bundle.resolve()} --stdin arrow"
-    runs = {"left alone": [], "a churn and a worker killed": [pipes, WORKERS[engine]]}
+    runs = {"left alone": [], "a churn and a worker killed": [pipes, WORKER]}
     for name, victims in runs.items():
         out, started = work / f"scores-{len(victims)}", time.monotonic()
         left = run(
-            [sys.executable, SCRIPTS / engine / "score.py", "--churn", args.churn, "--bundle",
+            [sys.executable, SCRIPTS / "spark/score.py", "--churn", args.churn, "--bundle",
              args.bundle, "--input", work / "customers.parquet", "--output", out, "--batch",
-             args.batch, *more],
+             args.batch, "--partitions", 4, "--master", args.master],
             victims, pipes, work / "log")
         found = risks(out)
         ok &= found == expected and not left
-        print(f"{engine}, {name:<27} {len(found):>7} of {len(expected)} customers, "
+        print(f"{name:<27} {len(found):>7} of {len(expected)} customers, "
               f"{'the same' if found == expected else 'OTHER'} risks, "
               f"{len(victims) - len(left)} of {len(victims)} killed, "
               f"{time.monotonic() - started:.0f} s", flush=True)
@@ -126,23 +126,12 @@ def main():
     parser.add_argument("--churn", type=pathlib.Path, default="target/release/churn")
     parser.add_argument("--bundle", type=pathlib.Path, required=True)
     parser.add_argument("--data", required=True, help="folder of the tables")
-    parser.add_argument("--engine", choices=sorted(WORKERS), required=True)
-    parser.add_argument("--batch", type=int, default=50, help="customers at once")
+    parser.add_argument("--master", default="local-cluster[2,1,1024]")
+    parser.add_argument("--batch", type=int, default=5, help="few, so that kills hit")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="check-engines-") as work:
-        work = pathlib.Path(work)
-        if args.engine == "spark":
-            ok = check("spark", args, work, ["--partitions", 4])
-        else:
-            from ray.cluster_utils import Cluster
-
-            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-            try:
-                cluster.add_node(num_cpus=2)
-                ok = check("ray", args, work, ["--address", cluster.address])
-            finally:
-                cluster.shutdown()
+        ok = check(args, pathlib.Path(work))
     sys.exit(0 if ok else 1)
 
 
