@@ -8,6 +8,7 @@ mod common;
 mod compare;
 mod device;
 mod differences;
+mod engines;
 mod hazard;
 mod onnx;
 mod ops;
