@@ -10,7 +10,6 @@ model's own input example. The exit code is 1 if any risk differs by more than -
 Needs: pip install mlflow-skinny pandas numpy onnxruntime
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -20,7 +19,7 @@ import mlflow
 import numpy as np
 import onnxruntime
 import pandas as pd
-from rows import Program, changed, compare, missing, month_number, unknown
+from rows import Program, arguments, bundle_of, changed, compare, missing, month_number, unknown
 
 
 def cell(column, row, month):
@@ -72,16 +71,11 @@ def frame(inputs, rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--churn", default="target/release/churn")
-    parser.add_argument("--run", required=True, help="run or bundle folder")
-    parser.add_argument("--data", required=True, help="folder of the tables")
+    parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--tolerance", type=float, default=1e-5)
     args = parser.parse_args()
 
-    folder = pathlib.Path(args.run)
-    bundle = folder / "bundle" if (folder / "bundle").is_dir() else folder
+    bundle = bundle_of(args.run)
     program = Program(args.churn, bundle)
     with tempfile.TemporaryDirectory(prefix="mlflow-parity-") as work:
         work = pathlib.Path(work)

@@ -11,7 +11,6 @@ exit code is 1 if any risk differs by more than --tolerance.
 Needs: pip install onnx onnxruntime numpy
 """
 
-import argparse
 import datetime
 import json
 import pathlib
@@ -22,7 +21,7 @@ import tempfile
 import numpy as np
 import onnx
 import onnxruntime
-from rows import Program, changed, compare, cut, missing, month_number, nothing, unknown
+from rows import Program, arguments, bundle_of, changed, compare, cut, missing, month_number, nothing, unknown
 
 ROWS_PER_CALL = 4096
 
@@ -115,18 +114,13 @@ class Model:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--churn", default="target/release/churn")
-    parser.add_argument("--run", required=True, help="run or bundle folder")
-    parser.add_argument("--data", required=True, help="folder of the tables")
+    parser = arguments(__doc__)
     parser.add_argument("--signature", default="columns", choices=["columns", "matrix"])
-    parser.add_argument("--tolerance", type=float, default=1e-5)
     parser.add_argument("--variants", type=int, default=500, help="rows that are changed and scored again")
     parser.add_argument("--as-of", help="score at the end of this month")
     args = parser.parse_args()
 
-    folder = pathlib.Path(args.run)
-    bundle = folder / "bundle" if (folder / "bundle").is_dir() else folder
+    bundle = bundle_of(args.run)
     program = Program(args.churn, bundle)
     work = pathlib.Path(tempfile.mkdtemp(prefix="onnx-parity-"))
     try:

@@ -1,9 +1,11 @@
 """Raw rows and their risks out of `churn score`, and rows that are changed: what the comparisons with
 other runtimes share."""
 
+import argparse
 import csv
 import datetime
 import json
+import pathlib
 import random
 import subprocess
 import sys
@@ -14,6 +16,21 @@ import numpy as np
 def month_number(text):
     year, month = text.split("-")
     return int(year) * 12 + int(month) - 1
+
+
+def arguments(doc):
+    """What every comparison is given."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--churn", default="target/release/churn")
+    parser.add_argument("--run", required=True, help="run or bundle folder")
+    parser.add_argument("--data", required=True, help="folder of the tables")
+    parser.add_argument("--tolerance", type=float, default=1e-5)
+    return parser
+
+
+def bundle_of(run):
+    folder = pathlib.Path(run)
+    return folder / "bundle" if (folder / "bundle").is_dir() else folder
 
 
 class Program:

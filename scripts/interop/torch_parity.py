@@ -10,7 +10,6 @@ The exit code is 1 if any risk differs by more than --tolerance.
 Needs: pip install torch numpy safetensors
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -18,21 +17,16 @@ import tempfile
 
 import numpy as np
 import torch_model
-from rows import Program, changed, compare, cut, missing, nothing, unknown
+from rows import Program, arguments, bundle_of, changed, compare, cut, missing, nothing, unknown
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--churn", default="target/release/churn")
-    parser.add_argument("--run", required=True, help="run or bundle folder")
-    parser.add_argument("--data", required=True, help="folder of the tables")
-    parser.add_argument("--tolerance", type=float, default=1e-5)
+    parser = arguments(__doc__)
     parser.add_argument("--variants", type=int, default=500, help="rows that are changed and scored again")
     parser.add_argument("--as-of", help="score at the end of this month")
     args = parser.parse_args()
 
-    folder = pathlib.Path(args.run)
-    bundle = folder / "bundle" if (folder / "bundle").is_dir() else folder
+    bundle = bundle_of(args.run)
     program = Program(args.churn, bundle)
     with tempfile.TemporaryDirectory(prefix="torch-parity-") as work:
         work = pathlib.Path(work)

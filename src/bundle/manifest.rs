@@ -83,7 +83,19 @@ impl FileEntry {
     }
 }
 
+/// What an exported file belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    pub bundle_id: &'a str,
+    /// The champion's name in the run's tables.
+    pub model: &'a str,
+}
+
 impl Manifest {
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { bundle_id: &self.bundle_id, model: &self.model }
+    }
+
     pub fn new(files: &[(String, Vec<u8>)], champion: &Champion, origin: &Origin) -> Self {
         let files: BTreeMap<String, FileEntry> =
             files.iter().map(|(name, bytes)| (name.clone(), FileEntry::of(bytes))).collect();

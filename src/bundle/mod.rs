@@ -30,7 +30,7 @@ use crate::fsx;
 use crate::panel::Intake;
 
 pub use golden::{GOLDEN_ROWS, GoldenRow, parse as parse_rows, score as score_rows};
-pub use manifest::{Champion, FileEntry, Manifest, Origin};
+pub use manifest::{Champion, FileEntry, Identity, Manifest, Origin};
 pub use member::{Form, Learned, Member, Ready, Uncalibrated};
 pub use scorer::{Outlook, Scorer};
 

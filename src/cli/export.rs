@@ -56,7 +56,7 @@ pub fn export(outcome: &Outcome, clock: &dyn Clock, path: &Path) -> Result<Strin
         fold: fold.number,
     };
     let derive = |bundle_id: &str| {
-        let identity = onnx::Identity { bundle_id, model: name };
+        let identity = bundle::Identity { bundle_id, model: name };
         match onnx::export(&contents, identity, onnx::Signature::Columns) {
             Ok(exported) => Ok(vec![(bundle::ONNX.to_owned(), exported.bytes)]),
             // The bundle is whole without it.

@@ -31,8 +31,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 }
 
 fn as_onnx(args: &ExportArgs, manifest: &Manifest, contents: &Contents) -> Result<String> {
-    let identity = onnx::Identity { bundle_id: &manifest.bundle_id, model: &manifest.model };
-    let exported = onnx::export(contents, identity, args.signature)?;
+    let exported = onnx::export(contents, manifest.identity(), args.signature)?;
     fsx::publish_bytes(&args.out, &exported.bytes)?;
     Ok(format!(
         "  {:.1} MB, {} operators, opset {} and ai.onnx.ml {}\n  inputs   {}\n  outputs  {}",
@@ -46,8 +45,7 @@ fn as_onnx(args: &ExportArgs, manifest: &Manifest, contents: &Contents) -> Resul
 }
 
 fn as_safetensors(args: &ExportArgs, manifest: &Manifest, contents: &Contents) -> Result<String> {
-    let identity = torch::Identity { bundle_id: &manifest.bundle_id, model: &manifest.model };
-    let exported = torch::export(contents, identity)?;
+    let exported = torch::export(contents, manifest.identity())?;
     fsx::publish_bytes(&args.out, &exported.bytes)?;
     let megabytes = exported.bytes.len() as f64 / 1e6;
     Ok(format!("  {megabytes:.1} MB, {} tensors, named as in PyTorch", exported.tensors))

@@ -127,32 +127,39 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// What the MLP sees of the given snapshots, `[chosen, snapshot_width]`.
-pub fn snapshots_block(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block {
-    let width = encoder.snapshot_width();
-    let mut block = Block { values: vec![0.0; chosen.len() * width], width };
-    let rows = block.values.par_chunks_mut(width.max(1)).zip(chosen.par_iter());
+/// A row for each of the chosen snapshots, `[chosen, width]`; `fill` is given a customer, a month of
+/// its history, and zeros to write on.
+pub(super) fn block(
+    encoder: &Encoder,
+    snapshots: &Snapshots,
+    (chosen, width): (&[u32], usize),
+    fill: impl Fn(usize, usize, &mut [f32]) + Sync,
+) -> Block {
+    let mut values = vec![0.0; chosen.len() * width];
+    let rows = values.par_chunks_mut(width.max(1)).zip(chosen.par_iter());
     rows.for_each(|(out, &snapshot)| {
         let (customer, since) = snapshots.place(encoder.panel, snapshot as usize);
-        encoder.snapshot(customer, since, out);
+        fill(customer, since, out);
     });
-    block
+    Block { values, width }
+}
+
+/// What the MLP sees of the given snapshots, `[chosen, snapshot_width]`.
+pub fn snapshots_block(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block {
+    let of = (chosen, encoder.snapshot_width());
+    block(encoder, snapshots, of, |customer, since, out| encoder.snapshot(customer, since, out))
 }
 
 /// All columns that the MLP has of a snapshot, categories as codes: `[chosen, dense_kinds().len()]`.
 pub fn dense_block(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block {
     let (numbers, width) = (encoder.snapshot_width(), dense_kinds(encoder.fitted).len());
-    let mut block = Block { values: vec![0.0; chosen.len() * width], width };
-    let rows = block.values.par_chunks_mut(width.max(1)).zip(chosen.par_iter());
-    rows.for_each(|(out, &snapshot)| {
-        let (customer, since) = snapshots.place(encoder.panel, snapshot as usize);
+    block(encoder, snapshots, (chosen, width), |customer, since, out| {
         let (out, categories) = out.split_at_mut(numbers);
         encoder.snapshot(customer, since, out);
         let mut codes = vec![0; categories.len()];
         encoder.codes(customer, &mut codes);
         categories.iter_mut().zip(codes).for_each(|(out, code)| *out = code as f32);
-    });
-    block
+    })
 }
 
 /// Of the columns of [`dense_block`].
@@ -168,10 +175,7 @@ pub fn dense_kinds(fitted: &FittedFeatures) -> Vec<RawKind> {
 pub fn design(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block {
     let counts = encoder.fitted.category_codes();
     let (numbers, width) = (encoder.snapshot_width(), design_width(encoder.fitted));
-    let mut values = vec![0.0; chosen.len() * width];
-    let rows = values.par_chunks_mut(width.max(1)).zip(chosen.par_iter());
-    rows.for_each(|(out, &snapshot)| {
-        let (customer, since) = snapshots.place(encoder.panel, snapshot as usize);
+    block(encoder, snapshots, (chosen, width), |customer, since, out| {
         encoder.snapshot(customer, since, &mut out[..numbers]);
         let mut codes = vec![0; counts.len()];
         encoder.codes(customer, &mut codes);
@@ -182,8 +186,7 @@ pub fn design(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block
             }
             at += count - 1;
         }
-    });
-    Block { values, width }
+    })
 }
 
 /// Columns of [`design`].

@@ -4,10 +4,8 @@
 //! their own way. Beside the numbers of the MLP they get each measure month by month, which a
 //! network reads as a sequence.
 
-use rayon::prelude::*;
-
 use super::derive;
-use super::encode::{Block, Encoder};
+use super::encode::{Block, Encoder, block};
 use super::fit::FittedFeatures;
 use crate::panel::{AttributeCells, Snapshots};
 
@@ -96,12 +94,8 @@ impl Encoder<'_> {
 
 /// Raw snapshots, `[chosen, raw_columns().len()]`.
 pub fn raw_block(encoder: &Encoder, snapshots: &Snapshots, chosen: &[u32]) -> Block {
-    let width = encoder.fitted().raw_columns().len();
-    let mut block = Block { values: vec![0.0; chosen.len() * width], width };
-    let rows = block.values.par_chunks_mut(width.max(1)).zip(chosen.par_iter());
-    rows.for_each(|(out, &snapshot)| {
-        let (customer, since) = snapshots.place(encoder.panel(), snapshot as usize);
+    let of = (chosen, encoder.fitted().raw_columns().len());
+    block(encoder, snapshots, of, |customer, since, out| {
         encoder.raw_snapshot(customer, since, out);
-    });
-    block
+    })
 }

@@ -27,8 +27,7 @@ const REQUIREMENTS: [&str; 3] = ["numpy==2.4.6", "onnxruntime==1.32.0", "pandas=
 /// # Errors
 /// Those of [`onnx::export`].
 pub fn files(contents: &Contents, manifest: &Manifest) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let identity = onnx::Identity { bundle_id: &manifest.bundle_id, model: &manifest.model };
-    let exported = onnx::export(contents, identity, Signature::Columns)?;
+    let exported = onnx::export(contents, manifest.identity(), Signature::Columns)?;
     let columns = Columns::new(&contents.model, &contents.features)?;
     let read = |name: &str| exported.inputs.iter().any(|input| input == name);
     let inputs = Inputs {

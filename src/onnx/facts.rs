@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Signature;
 use super::inputs::{
     AS_OF, AS_OF_MEANING, Column, Columns, HISTORY, HISTORY_MEANING, Holds, MATRIX,
 };
-use super::{Identity, Signature};
 use crate::bundle::Contents;
+use crate::bundle::Identity;
 use crate::error::{Kind, Result};
 
 pub const DESCRIPTION: &str = "Churn model: raw columns in, calibrated risk out. The metadata \

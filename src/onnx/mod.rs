@@ -29,7 +29,7 @@ mod scale;
 mod trees;
 mod windows;
 
-use crate::bundle::{Contents, Form, Learned, Member};
+use crate::bundle::{Contents, Form, Identity, Learned, Member};
 use crate::error::{Kind, Result};
 use crate::features::FittedFeatures;
 use blocks::Blocks;
@@ -70,14 +70,6 @@ impl std::str::FromStr for Signature {
             _ => Err(format!("`{text}` is neither columns nor matrix")),
         }
     }
-}
-
-/// What a file belongs to.
-#[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
-    pub bundle_id: &'a str,
-    /// The champion's name in the run's tables.
-    pub model: &'a str,
 }
 
 /// A model as a file.

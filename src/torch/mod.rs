@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::bundle::{Contents, Form, Learned, Member};
+use crate::bundle::{Contents, Form, Identity, Learned, Member};
 use crate::config::ModelKind;
 use crate::error::{Kind, Result};
 use crate::features::derive::{Layout, column};
@@ -21,14 +21,6 @@ pub const FACTS: &str = "churn";
 
 /// Raised when a reader of the old facts would misread the new ones.
 const FORMAT_VERSION: u32 = 1;
-
-/// What a file belongs to.
-#[derive(Debug, Clone, Copy)]
-pub struct Identity<'a> {
-    pub bundle_id: &'a str,
-    /// The champion's name in the run's tables.
-    pub model: &'a str,
-}
 
 /// A model as a file.
 #[derive(Debug, Clone, PartialEq)]
