@@ -18,6 +18,7 @@ mod pipe;
 mod portable;
 mod replicas;
 mod resume;
+mod score_folder;
 mod tables;
 mod tidy;
 mod tracking;

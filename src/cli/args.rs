@@ -253,9 +253,13 @@ pub struct ScoreArgs {
     /// Folder with the same tables as in training, or one file per source.
     #[arg(long, required_unless_present_any = ["raw", "stdin"], num_args = 1..)]
     pub input: Vec<PathBuf>,
-    /// File to write: .csv, .parquet, .arrow or .ndjson.
+    /// File to write: .csv, .parquet, .arrow or .ndjson; or, without one of these, a folder of
+    /// Parquet files, for tables larger than memory one for each part of the customers.
     #[arg(long, required_unless_present_any = ["raw", "stdin"])]
     pub output: Option<PathBuf>,
+    /// Go on with a folder as --output that an earlier run began; start it if there is none.
+    #[arg(long, conflicts_with_all = ["raw", "stdin", "rows", "top"])]
+    pub resume: bool,
     /// Write only the K customers of the highest risk.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     pub top: Option<u64>,

@@ -56,6 +56,13 @@ fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
     let scratch = fsx::scratch_beside(to)?;
     let job = Job::new(bundle, &inputs, &scratch);
     let job = Job { as_of: args.as_of, detail: detail(args), ..job };
+    if to.extension().is_none() {
+        return score_into(&job, args, to);
+    }
+    if args.resume {
+        let error = Kind::Usage.at(to).msg("is one file, of which nothing is there before all is");
+        return Err(error.hint("leave out --resume, or name a folder as --output"));
+    }
     let scores = match &args.rows {
         None => score::score(&job)?,
         Some(path) => {
@@ -77,6 +84,32 @@ fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
     let left = if gone > 0 { format!(", {gone} had left before") } else { String::new() };
     let top = if written < rows { format!(", the first {written} written") } else { String::new() };
     output::print(&format!("{rows} customers scored{when}{left}{top}: {}", to.display()))
+}
+
+/// A folder, which can be gone on with.
+fn score_into(job: &Job, args: &ScoreArgs, folder: &Path) -> Result<()> {
+    if args.rows.is_some() || args.top.is_some() {
+        return Err(Kind::Usage
+            .at(folder)
+            .msg("is a folder, for which there is neither --top nor --rows")
+            .hint("name a file as --output: .csv, .parquet, .arrow or .ndjson"));
+    }
+    let (manifest, before) = score::score_into(job, folder, args.resume)?;
+    let (files, there) = (
+        manifest.files.len(),
+        if before > 0 { format!(", {before} of them from before") } else { String::new() },
+    );
+    let when = manifest.as_of.map_or(String::new(), |month| format!(" at the end of {month}"));
+    let left = if manifest.gone > 0 {
+        format!(", {} had left before", manifest.gone)
+    } else {
+        String::new()
+    };
+    let customers = manifest.customers;
+    output::print(&format!(
+        "{customers} customers scored{when}{left}, in {files} files{there}: {}",
+        folder.display()
+    ))
 }
 
 /// Customers as JSON lines in, the same with new risks out.

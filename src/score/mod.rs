@@ -5,6 +5,7 @@
 //! need not be sorted and memory does not grow with it. What stays are ids and risks.
 
 mod curve;
+mod folder;
 mod partitions;
 pub mod pipe;
 
@@ -15,11 +16,12 @@ use rayon::slice::ParallelSliceMut;
 
 use crate::bundle::Bundle;
 use crate::clock::Month;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::panel::{self, Inputs};
 use crate::source::write::{OutColumn, TableDraft};
 
 pub use curve::curve_columns;
+pub use folder::{Manifest, PartFile, score_into};
 use partitions::{Divided, PartScores, Use};
 pub use partitions::{Part, partitions};
 
@@ -124,14 +126,21 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
         scores.gone += part.gone;
     }
     if scores.rows.is_empty() {
-        return Err(Kind::Data
-            .msg("the input holds no customer who could still leave")
-            .hint("are the files empty, or does the data begin after the as-of month?"));
+        return Err(nobody());
     }
-    scores.rows.par_sort_by(|a, b| {
-        b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id))
-    });
+    scores.rows.par_sort_by(by_risk);
     Ok(scores)
+}
+
+fn nobody() -> Error {
+    Kind::Data
+        .msg("the input holds no customer who could still leave")
+        .hint("are the files empty, or does the data begin after the as-of month?")
+}
+
+/// Highest first.
+fn by_risk(a: &Scored, b: &Scored) -> std::cmp::Ordering {
+    b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id))
 }
 
 fn curve_months(bundle: &Bundle) -> Result<usize> {
@@ -152,22 +161,35 @@ const WRITTEN_ROWS: usize = 1 << 17;
 /// Writes scores as CSV or Parquet: customer_id, as_of, risk, rank (1 = highest risk), bundle_id,
 /// and the columns of [`curve_columns`] where curves were asked for.
 pub fn write(scores: &Scores, bundle_id: &str, output: &Path) -> Result<()> {
-    let as_of = scores.as_of.map(|month| month.to_string());
     let mut table = TableDraft::begin(output)?;
     for (piece, from) in scores.rows.chunks(WRITTEN_ROWS).zip((1..).step_by(WRITTEN_ROWS)) {
-        let rows = piece.len();
-        let curves: Vec<f64> = piece.iter().flat_map(|row| &row.curve).copied().collect();
-        let ids = piece.iter().map(|row| row.customer_id.clone()).collect();
-        let mut columns = vec![
-            ("customer_id", OutColumn::Text(ids)),
-            ("as_of", OutColumn::MaybeText(vec![as_of.clone(); rows])),
-            ("risk", OutColumn::Number(piece.iter().map(|row| row.risk).collect())),
-            ("rank", OutColumn::Integer((from..from + rows as i64).collect())),
-            ("bundle_id", OutColumn::Text(vec![bundle_id.to_owned(); rows])),
-        ];
-        let curves = curve_columns(&curves, rows, scores.months);
-        columns.extend(curves.iter().map(|(name, cells)| (name.as_str(), cells.clone())));
-        table.write(columns)?;
+        table.write(columns(piece, scores.as_of, Some(from), bundle_id, scores.months))?;
     }
     table.publish()
+}
+
+/// Those of [`write`]; the ranks begin at `rank_from`, and are left out without it.
+fn columns(
+    rows: &[Scored],
+    as_of: Option<Month>,
+    rank_from: Option<i64>,
+    bundle_id: &str,
+    months: usize,
+) -> Vec<(String, OutColumn)> {
+    let count = rows.len();
+    let as_of = as_of.map(|month| month.to_string());
+    let ids = rows.iter().map(|row| row.customer_id.clone()).collect();
+    let risks = rows.iter().map(|row| row.risk).collect();
+    let mut columns = vec![
+        ("customer_id".into(), OutColumn::Text(ids)),
+        ("as_of".into(), OutColumn::MaybeText(vec![as_of; count])),
+        ("risk".into(), OutColumn::Number(risks)),
+    ];
+    if let Some(from) = rank_from {
+        columns.push(("rank".into(), OutColumn::Integer((from..from + count as i64).collect())));
+    }
+    columns.push(("bundle_id".into(), OutColumn::Text(vec![bundle_id.to_owned(); count])));
+    let curves: Vec<f64> = rows.iter().flat_map(|row| &row.curve).copied().collect();
+    columns.extend(curve_columns(&curves, count, months));
+    columns
 }

@@ -75,9 +75,9 @@ impl TableDraft {
     }
 
     /// Appends rows. All pieces have the same columns.
-    pub fn write(&mut self, columns: Vec<(&str, OutColumn)>) -> Result<()> {
-        let columns: PolarsResult<Vec<Column>> =
-            columns.into_iter().map(|(name, cells)| cells.into_column(name)).collect();
+    pub fn write(&mut self, columns: Vec<(impl AsRef<str>, OutColumn)>) -> Result<()> {
+        let column = |(name, cells): (_, OutColumn)| cells.into_column(AsRef::as_ref(&name));
+        let columns: PolarsResult<Vec<Column>> = columns.into_iter().map(column).collect();
         let frame = columns.and_then(DataFrame::new_infer_height);
         frame.and_then(|frame| self.append(&frame)).map_err(|error| failed(&self.path, error))
     }
