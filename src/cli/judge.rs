@@ -16,6 +16,11 @@ use crate::train::{end_at, risk};
 /// Snapshots that are encoded, predicted and written at a time: with 300 numbers each 80 MB.
 const PIECE_SNAPSHOTS: usize = 1 << 16;
 
+/// Validation snapshots that calibrators and weights are learned from, about. Where there are more,
+/// every so many-th customer gives all of its own: the rest would move neither by a tenth of its
+/// standard error, and take hundreds of megabytes.
+const SEEN_SNAPSHOTS_MAX: u64 = 1_000_000;
+
 /// A fold whose models are trained.
 pub struct Judge<'a> {
     pub data: &'a Data,
@@ -62,22 +67,26 @@ impl Judge<'_> {
         Ok(weights.into_iter().zip(calibrated).zip(scores).zip(curves).map(result).collect())
     }
 
-    /// Log-odds of all models on the validation part.
+    /// Log-odds of all models on the validation part, or on a sample of its customers.
     fn validation(&self) -> Result<Seen> {
         let mut seen = Seen { log_odds: vec![Vec::new(); self.learners.len()], ..Seen::default() };
+        let [_, (_, snapshots, _), ..] = self.data.facts.counts[self.fold];
         let mut customers = 0;
-        self.each_piece(&[Part::Validation], &mut |view, encoder, chosen| {
-            let mut last = None;
-            for &s in chosen {
+        self.each_piece(&[Part::Validation], &mut |view, encoder, piece| {
+            let (mut last, mut chosen) = (None, Vec::with_capacity(piece.len()));
+            for &s in piece {
                 let customer = Some(view.snapshots.customers[s as usize]);
                 if customer != last {
                     (customers, last) = (customers + 1, customer);
                 }
-                seen.customers.push(customers);
-                seen.labels.push(view.snapshots.churned[s as usize]);
+                if is_seen(customers, snapshots) {
+                    chosen.push(s);
+                    seen.customers.push(customers);
+                    seen.labels.push(view.snapshots.churned[s as usize]);
+                }
             }
             for (learner, found) in self.learners.iter().zip(&mut seen.log_odds) {
-                found.extend(learner.ready.log_odds(encoder, view.snapshots, chosen));
+                found.extend(learner.ready.log_odds(encoder, view.snapshots, &chosen));
             }
             Ok(())
         })?;
@@ -158,6 +167,12 @@ impl Judge<'_> {
     }
 }
 
+/// Whether a customer is of the sample, spread evenly over all, where there are so many snapshots.
+fn is_seen(customer: u32, snapshots: u64) -> bool {
+    let before = |n: u64| n * SEEN_SNAPSHOTS_MAX / snapshots.max(SEEN_SNAPSHOTS_MAX);
+    before(u64::from(customer) + 1) > before(u64::from(customer))
+}
+
 fn has_curve(learner: &Learner) -> bool {
     learner.form.hazards() > 1
 }
@@ -168,4 +183,24 @@ fn forecast(calibrator: &Calibrator, log_odds: &[f64], mut curves: Vec<f64>) -> 
     let risks: Vec<f64> = log_odds.iter().map(|&x| risk(calibrator.apply(x))).collect();
     end_at(&mut curves, &risks);
     Forecast { raw_risks, risks, curves }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_all_seen_and_many_as_a_sample_of_bounded_size() {
+        let seen = |snapshots: u64| (1..=6_000u32).filter(|&c| is_seen(c, snapshots)).count();
+        for few in [0, 6_000, SEEN_SNAPSHOTS_MAX] {
+            assert_eq!(seen(few), 6_000);
+        }
+        assert_eq!(seen(6 * SEEN_SNAPSHOTS_MAX), 1_000);
+        assert!((1_998..=2_002).contains(&seen(3 * SEEN_SNAPSHOTS_MAX)));
+        // In every fold alike.
+        let kept = (1..=30_000u32).filter(|&c| is_seen(c, 6 * SEEN_SNAPSHOTS_MAX));
+        let mut folds = [0; calibrate::FOLDS as usize];
+        kept.for_each(|c| folds[calibrate::fold_of(c) as usize] += 1);
+        assert!(folds.iter().all(|&n| (900..1_100).contains(&n)), "{folds:?}");
+    }
 }
