@@ -1,0 +1,124 @@
+"""Does a search with Ray Tune end as it should, also when trials and workers die?
+
+    python scripts/ray/check_tune.py configs/telecom.toml --set data.root=data/telecom
+
+Searches on a cluster of two nodes, started here, with a `churn` and a worker killed (kill -9) in the
+middle. Every trial must have a result and each of its epochs once, with the loss to the bit of a
+`churn train` that is left alone; a trial that was stopped must have ended by itself, behind a checkpoint
+from which `churn train --resume` goes on to the losses of one that was left alone; no program may be
+left. Exit code 1 if anything differs.
+
+Needs Linux and: pip install -r scripts/ray/requirements.txt
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
+import engine_checks  # noqa: E402
+
+# The worker above a training, as its command says.
+WORKER = "ray::"
+
+TRIALS, EPOCHS = 6, 8
+# Rates that part the trials early, so that some are stopped.
+CHOICES = ["train.learning_rate=[0.00001,0.003]", "models.mlp.width=[16,24,32,40]"]
+SETS = ["models.mlp.members=4", "train.batch_snapshots=64", "train.patience=8"]
+METRIC = "epoch/validation_log_loss"
+
+
+def losses(run):
+    """Of the epochs of a run, in their order."""
+    try:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return list({line["step"]: line["value"] for line in found if line["name"] == METRIC}.values())
+
+
+def reported(search, run):
+    """Losses by epoch, as Tune keeps them; a report whose worker died before Tune knew comes again."""
+    (kept,) = search.glob(f"tune/*{run.name}*/result.json")
+    found = {}
+    for line in map(json.loads, kept.read_text().splitlines()):
+        if not line.get("finished"):
+            found.setdefault(line["epoch"], set()).add(line["validation_log_loss"])
+    return [loss for epoch in sorted(found) for loss in found[epoch]]
+
+
+def is_in_the_middle(process):
+    """A training that has been through two epochs and has two to go at least."""
+    try:
+        words = pathlib.Path(f"/proc/{process}/cmdline").read_text().split("\0")
+    except OSError:
+        return False
+    return 2 <= len(losses(pathlib.Path(words[words.index("--out") + 1]))) <= EPOCHS - 2
+
+
+def trial_faults(churn, search, trial, work):
+    """What is wrong with a trial."""
+    run = pathlib.Path(trial["run"])
+    alone, own = work / f"alone-{run.name}", reported(search, run)
+    log = pathlib.Path(f"{run}.log").read_text()
+    engine_checks.call(churn, "train", run / "config.toml", "--out", alone)
+    expected = losses(alone)
+    if trial["error"] or own != expected[:len(own)]:
+        yield f"reported {own}, expected {expected}"
+    if trial["finished"]:
+        if len(own) != len(expected):
+            yield f"finished after {len(own)} of {len(expected)} epochs"
+        return
+    if "stopped after step" not in log.splitlines()[-1]:
+        yield f"was not stopped behind a checkpoint: {log[-500:]}"
+    again = subprocess.run([churn, "train", run / "config.toml", "--out", run, "--resume"],
+                           capture_output=True, text=True)
+    if again.returncode != 0 or " epoch 1/" in again.stderr or losses(run) != expected:
+        yield f"resumed to {losses(run)}, expected {expected}: {again.stderr}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("config")
+    parser.add_argument("--churn", type=pathlib.Path, default="target/release/churn")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    args = parser.parse_args()
+    churn = args.churn.resolve()
+
+    with tempfile.TemporaryDirectory(prefix="check-engines-") as work:
+        work, started = pathlib.Path(work), time.monotonic()
+        search = work / "search"
+        command = [sys.executable, engine_checks.SCRIPTS / "ray/tune.py", args.config, "--churn",
+                   churn, "--out", search, "--model", "mlp", "--trials", TRIALS, "--epochs-max",
+                   EPOCHS, "--epochs-min", 2]
+        for choice in CHOICES:
+            command += ["--choose", choice]
+        for setting in SETS + args.set:
+            command += ["--set", setting]
+        children = f"--out {search}/runs/"
+        victims = [children, WORKER]
+        printed, left = engine_checks.run(
+            command, victims, children, is_in_the_middle, work / "log")
+        running = [said for _, said in engine_checks.processes().values() if children in said]
+        trials = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        seconds = time.monotonic() - started
+        faults = [fault for trial in trials for fault in trial_faults(churn, search, trial, work)]
+        faults += [f"left running: {said}" for said in running]
+
+    finished = sum(trial["finished"] for trial in trials)
+    stopped = len(trials) - finished
+    print(f"{len(trials)} of {TRIALS} trials with a result: {finished} finished, {stopped} stopped "
+          f"and resumed, {len(victims) - len(left)} of {len(victims)} killed, {len(faults)} faults, "
+          f"{seconds:.0f} s")
+    print("\n".join(faults), end="")
+    ok = len(trials) == TRIALS and finished and stopped and not left and not faults
+    sys.exit(0 if ok else 1)
+
+
+if __name__ == "__main__":
+    main()
