@@ -58,7 +58,7 @@ def has_scored(process):
 
 def run(command, victims, children, is_at_work, log):
     """Runs to the end and kills the victims (texts of their commands), one after the other: each time
-    a child that is at work, or the worker above it. Returns what it printed and who is left."""
+    a child that is at work, or what is above it. Returns what was printed, and who is left."""
     victims = list(victims)
     with tempfile.TemporaryFile("w+") as out, open(log, "w") as err:
         started = subprocess.Popen([str(part) for part in command], stdout=out, stderr=err)
@@ -78,7 +78,7 @@ def run(command, victims, children, is_at_work, log):
                     break
         out.seek(0)
         printed = out.read()
-    if started.returncode != 0:
+    if started.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"{' '.join(map(str, command))}\n{printed}{log.read_text()[-4000:]}")
     return printed, victims
 
@@ -98,7 +98,7 @@ def scoring_arguments(parser):
 def check_scoring(args, script, worker, more):
     """Scores the tables at once, then by the script: left alone, and with a `churn` and the worker
     above another killed. Says what came of it, and whether all is well."""
-    with tempfile.TemporaryDirectory(prefix="check-engines-") as work:
+    with tempfile.TemporaryDirectory(prefix="engines-") as work:
         work = pathlib.Path(work)
         call(args.churn, "score", "--bundle", args.bundle, "--input", args.data, "--output",
              work / "single.parquet", "--rows", work / "rows.jsonl")

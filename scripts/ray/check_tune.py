@@ -2,8 +2,8 @@
 
     python scripts/ray/check_tune.py configs/telecom.toml --set data.root=data/telecom
 
-Searches on a cluster of two nodes, started here, with a `churn` and a worker killed (kill -9) in the
-middle. Every trial must have a result and each of its epochs once, with the loss to the bit of a
+Searches on a cluster of two nodes, started here. In the middle a `churn`, a worker and at last the search
+itself, with its cluster, are killed (kill -9), and the search goes on with --resume. Every trial must have a result and each of its epochs once, with the loss to the bit of a
 `churn train` that is left alone; a trial that was stopped must have ended by itself, behind a checkpoint
 from which `churn train --resume` goes on to the losses of one that was left alone; no program may be
 left. Exit code 1 if anything differs.
@@ -13,6 +13,7 @@ Needs Linux and: pip install -r scripts/ray/requirements.txt
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -22,8 +23,11 @@ import time
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1]))
 import engine_checks  # noqa: E402
 
-# The worker above a training, as its command says.
-WORKER = "ray::"
+# What is above a training, as the commands say.
+WORKER, SEARCH = "ray::", "ray/tune.py"
+
+# From the end of a search to that of its trainings.
+SECONDS_MAX = 60
 
 TRIALS, EPOCHS = 6, 8
 # Rates that part the trials early, so that some are stopped.
@@ -61,10 +65,39 @@ def is_in_the_middle(process):
     return 2 <= len(losses(pathlib.Path(words[words.index("--out") + 1]))) <= EPOCHS - 2
 
 
-def trial_faults(churn, search, trial, work):
+def ended(children):
+    """Waits for the end of the children; those that do not."""
+    for _ in range(SECONDS_MAX * 10):
+        left = [said for _, said in engine_checks.processes().values() if children in said]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def search(args, churn, work):
+    """The trials as printed, whom to kill, who was not, and who runs on."""
+    command = [sys.executable, engine_checks.SCRIPTS / SEARCH, args.config, "--churn", churn,
+               "--out", work / "search", "--model", "mlp", "--trials", TRIALS, "--epochs-max",
+               EPOCHS, "--epochs-min", 2]
+    for choice in CHOICES:
+        command += ["--choose", choice]
+    for setting in SETS + args.set:
+        command += ["--set", setting]
+    children = f"--out {work}/search/runs/"
+    victims = [children, WORKER, SEARCH]
+    _, left = engine_checks.run(command, victims, children, is_in_the_middle, work / "log")
+    running = ended(children)
+    printed, _ = engine_checks.run(
+        [*command, "--resume"], [], children, is_in_the_middle, work / "log")
+    trials = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return trials, victims, left, running + ended(children)
+
+
+def trial_faults(churn, work, trial):
     """What is wrong with a trial."""
     run = pathlib.Path(trial["run"])
-    alone, own = work / f"alone-{run.name}", reported(search, run)
+    alone, own = work / f"alone-{run.name}", reported(work / "search", run)
     log = pathlib.Path(f"{run}.log").read_text()
     engine_checks.call(churn, "train", run / "config.toml", "--out", alone)
     expected = losses(alone)
@@ -90,24 +123,13 @@ def main():
     args = parser.parse_args()
     churn = args.churn.resolve()
 
-    with tempfile.TemporaryDirectory(prefix="check-engines-") as work:
+    with tempfile.TemporaryDirectory(prefix="engines-") as work:
         work, started = pathlib.Path(work), time.monotonic()
-        search = work / "search"
-        command = [sys.executable, engine_checks.SCRIPTS / "ray/tune.py", args.config, "--churn",
-                   churn, "--out", search, "--model", "mlp", "--trials", TRIALS, "--epochs-max",
-                   EPOCHS, "--epochs-min", 2]
-        for choice in CHOICES:
-            command += ["--choose", choice]
-        for setting in SETS + args.set:
-            command += ["--set", setting]
-        children = f"--out {search}/runs/"
-        victims = [children, WORKER]
-        printed, left = engine_checks.run(
-            command, victims, children, is_in_the_middle, work / "log")
-        running = [said for _, said in engine_checks.processes().values() if children in said]
-        trials = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+        # What a killed search leaves lies here too.
+        os.environ["TMPDIR"] = str(work)
+        trials, victims, left, running = search(args, churn, work)
         seconds = time.monotonic() - started
-        faults = [fault for trial in trials for fault in trial_faults(churn, search, trial, work)]
+        faults = [fault for trial in trials for fault in trial_faults(churn, work, trial)]
         faults += [f"left running: {said}" for said in running]
 
     finished = sum(trial["finished"] for trial in trials)
@@ -115,7 +137,8 @@ def main():
     print(f"{len(trials)} of {TRIALS} trials with a result: {finished} finished, {stopped} stopped "
           f"and resumed, {len(victims) - len(left)} of {len(victims)} killed, {len(faults)} faults, "
           f"{seconds:.0f} s")
-    print("\n".join(faults), end="")
+    for fault in faults:
+        print(fault)
     ok = len(trials) == TRIALS and finished and stopped and not left and not faults
     sys.exit(0 if ok else 1)
 

@@ -26,8 +26,7 @@ def joined(address):
 @contextlib.contextmanager
 def started():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A short name: the paths of Ray's sockets may not exceed 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as temp:
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temp:
         cluster = Cluster()
         try:
             for _ in range(NODES):
