@@ -26,12 +26,16 @@ def joined(address):
 @contextlib.contextmanager
 def started():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as temp:
+    # Beside other work, workers at the niceness of 15 that Ray gives them would hardly begin.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Short: the paths of Ray's sockets, which lie here, may not exceed 107 characters.
+    with tempfile.TemporaryDirectory(prefix="r-", ignore_cleanup_errors=True) as temp:
+        os.environ["RAY_TMPDIR"] = temp
         cluster = Cluster()
         try:
             for _ in range(NODES):
                 cluster.add_node(
-                    num_cpus=CPUS, object_store_memory=OBJECTS_BYTES, temp_dir=temp,
+                    num_cpus=CPUS, object_store_memory=OBJECTS_BYTES,
                     include_dashboard=False)
             yield cluster.address
         finally:

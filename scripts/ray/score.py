@@ -45,7 +45,9 @@ def main():
     shutil.rmtree(draft, ignore_errors=True)
     with joined(args.address):
         ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = ray.data.read_parquet(args.input, override_num_blocks=args.partitions)
+        rows = ray.data.read_parquet(args.input)
+        if args.partitions:
+            rows = rows.repartition(args.partitions)
         scores = rows.map_batches(
             Scorer,
             fn_constructor_args=(args.churn, args.bundle),

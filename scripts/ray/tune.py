@@ -14,6 +14,7 @@ Needs Linux and: pip install -r scripts/ray/requirements.txt
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -188,7 +189,8 @@ def main():
     parser, args = arguments()
     # A run has its own files for TensorBoard.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    with joined(args.address):
+    # Tune greets on stdout.
+    with joined(args.address), contextlib.redirect_stdout(sys.stderr):
         results = tuner(parser, args).fit()
     for result in results:
         told = result.metrics or {}
