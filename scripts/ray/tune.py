@@ -61,7 +61,8 @@ class Training(tune.Trainable):
         command = ["setpriv", "--pdeathsig", "KILL", *command]
         environment = os.environ | {"RAYON_NUM_THREADS": str(self.fixed["cpus"])}
         with open(f"{self.run}.log", "a") as log:
-            self.child = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self.child = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=self.fixed["folder"])
 
     def losses(self):
         """Of all epochs so far; one that was trained again after a kill counts once."""
@@ -95,8 +96,11 @@ class Training(tune.Trainable):
             if code is not None:
                 was_killed = code < 0 or code == 128 + signal.SIGTERM
                 if not was_killed or self.starts == STARTS_MAX:
-                    log = pathlib.Path(f"{self.run}.log").read_text()
-                    raise RuntimeError(f"churn ended with {code}: {log[-2000:]}")
+                    # Not raised: Tune would try again what comes out the same.
+                    said = pathlib.Path(f"{self.run}.log").read_text().strip().splitlines()
+                    fault = f"churn ended with {code}: {said[-1] if said else ''}"
+                    return {METRIC: math.inf, "epoch": self.reported, "fault": fault, "done": True,
+                            **told}
                 self.start()
             time.sleep(0.05)
 
@@ -149,7 +153,7 @@ def space(parser, args):
            f"train.epochs_max={args.epochs_max}"]
     found = {"fixed": {"churn": str(pathlib.Path(args.churn).resolve()), "out": str(args.out),
                        "config": str(args.config.resolve()), "sets": own + args.set,
-                       "device": args.device, "cpus": args.cpus}}
+                       "folder": os.getcwd(), "device": args.device, "cpus": args.cpus}}
     for choice in args.choose:
         name, _, values = choice.partition("=")
         try:
@@ -192,18 +196,21 @@ def main():
     # Tune greets on stdout.
     with joined(args.address), contextlib.redirect_stdout(sys.stderr):
         results = tuner(parser, args).fit()
+    faults = 0
     for result in results:
         told = result.metrics or {}
+        fault = told.get("fault") or (str(result.error) if result.error else None)
+        faults += fault is not None
         print(json.dumps({
             "run": told.get("run"), METRIC: told.get(METRIC), "epochs": told.get("epoch"),
-            "finished": told.get("finished", False), "starts": told.get("starts"),
-            "error": str(result.error) if result.error else None, "settings": chosen(result)}))
-    if results.num_errors == len(results):
+            "finished": told.get("finished", False), "starts": told.get("starts"), "error": fault,
+            "settings": chosen(result)}))
+    if faults == len(results):
         sys.exit("no trial has a result")
     best = results.get_best_result(METRIC, "min", scope="all")
     settings = " ".join(f"--set {name}={json.dumps(value)}" for name, value in chosen(best).items())
     print(f"best: {best.metrics['run']} {settings}")
-    sys.exit(1 if results.num_errors else 0)
+    sys.exit(1 if faults else 0)
 
 
 if __name__ == "__main__":
