@@ -9,6 +9,9 @@ from ray.cluster_utils import Cluster
 
 NODES, CPUS = 2, 2
 
+# Ray gives a node 30 s to start, which is too little beside much other work.
+STARTS_MAX = 3
+
 # Of a node. Batches are a few MB, and what does not fit is spilled to disk.
 OBJECTS_BYTES = 200 << 20
 
@@ -34,9 +37,18 @@ def started():
         cluster = Cluster()
         try:
             for _ in range(NODES):
-                cluster.add_node(
-                    num_cpus=CPUS, object_store_memory=OBJECTS_BYTES,
-                    include_dashboard=False)
+                add_node(cluster)
             yield cluster.address
         finally:
             cluster.shutdown()
+
+
+def add_node(cluster):
+    for start in range(STARTS_MAX):
+        try:
+            cluster.add_node(
+                num_cpus=CPUS, object_store_memory=OBJECTS_BYTES, include_dashboard=False)
+            return
+        except Exception:  # Ray raises nothing more special.
+            if start + 1 == STARTS_MAX:
+                raise
