@@ -44,6 +44,10 @@ def main():
     draft = pathlib.Path(args.output + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     with joined(args.address):
+        # An actor keeps its CPU to the end: without another, Ray Data would wait for ever.
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        if args.workers >= cpus:
+            parser.error(f"--workers {args.workers}: fewer than the cluster's {cpus} CPUs, please")
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = ray.data.read_parquet(args.input)
         if args.partitions:
