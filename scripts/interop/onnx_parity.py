@@ -3,10 +3,11 @@
     python scripts/interop/onnx_parity.py --churn target/release/churn --run runs/a --data data/telecom
 
 Exports the run's (or bundle's) model, scores the data with `churn score`, feeds the same raw rows to
-onnxruntime, and prints the largest difference of a risk. `onnx.checker` checks the file in full. Four
-variants of the rows are made and scored again by both programs: strings that no model knows, values
-left out, histories cut short, and histories that are shown with more padding than they need. The
-exit code is 1 if any risk differs by more than --tolerance.
+onnxruntime, or with `--tract PROGRAM` to tract (see `tract_session.py`), and prints the largest
+difference of a risk. `onnx.checker` checks the file in full. Variants of the rows are made and scored
+again by both programs: strings that no model knows, values left out, nothing known, histories cut
+short, and histories that are shown with more padding than they need. The exit code is 1 if any risk
+differs by more than --tolerance.
 
 Needs: pip install onnx onnxruntime numpy
 """
@@ -22,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from rows import Program, arguments, bundle_of, changed, compare, cut, missing, month_number, nothing, unknown
+from tract_session import TractSession
 
 ROWS_PER_CALL = 4096
 
@@ -30,21 +32,24 @@ def days(text):
     return (datetime.date.fromisoformat(text) - datetime.date(1970, 1, 1)).days
 
 
+def onnxruntime_session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class Model:
     """An exported file, and how rows in the form of golden.jsonl become its inputs."""
 
-    def __init__(self, path):
+    def __init__(self, path, tract=None):
         onnx.checker.check_model(str(path), full_check=True)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        facts = self.session.get_modelmeta().custom_metadata_map
+        self.session = TractSession(tract, path) if tract else onnxruntime_session(path)
+        model = onnx.load(path)
+        facts = {fact.key: fact.value for fact in model.metadata_props}
         schema = json.loads(facts["schema"])
         self.matrix = facts["signature"] == "matrix"
         self.columns = schema["columns"] if self.matrix else schema["inputs"]
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        self.outputs = [output.name for output in model.graph.output]
 
     def attribute(self, column, row, month):
         """The value that holds at the end of a month (counted from year 0; None without months)."""
@@ -107,7 +112,7 @@ class Model:
     def run(self, rows, padding=0):
         found = {name: [] for name in self.outputs}
         for at in range(0, len(rows), ROWS_PER_CALL):
-            values = self.session.run(None, self.feed(rows[at:at + ROWS_PER_CALL], padding))
+            values = self.session.run(self.outputs, self.feed(rows[at:at + ROWS_PER_CALL], padding))
             for name, value in zip(self.outputs, values):
                 found[name].append(value)
         return {name: np.concatenate(values) for name, values in found.items()}
@@ -118,6 +123,7 @@ def main():
     parser.add_argument("--signature", default="columns", choices=["columns", "matrix"])
     parser.add_argument("--variants", type=int, default=500, help="rows that are changed and scored again")
     parser.add_argument("--as-of", help="score at the end of this month")
+    parser.add_argument("--tract", metavar="PROGRAM", help="compare with tract by this `tract-run`")
     args = parser.parse_args()
 
     bundle = bundle_of(args.run)
@@ -126,7 +132,7 @@ def main():
     try:
         path = work / "model.onnx"
         program.call("export", bundle, "--format", "onnx", "--out", path, "--signature", args.signature)
-        model = Model(path)
+        model = Model(path, args.tract)
         as_of = ["--as-of", args.as_of] if args.as_of else []
         more = as_of + (["--curve"] if "risk_curve" in model.outputs else [])
         rows, risks, table = program.score(args.data, work, more)
