@@ -26,9 +26,21 @@ fn python() -> Option<String> {
     has_them.then_some(python)
 }
 
-/// All rows and their variants at most 1e-5 apart; says which.
+/// All rows and their variants at most 1e-5 apart in onnxruntime, and in tract where
+/// `CHURN_TEST_TRACT` names a `tract-run`; says which.
 #[track_caller]
 fn check(python: &str, bundle: &Path, data: &Path, more: &[&str]) -> String {
+    let tract = std::env::var("CHURN_TEST_TRACT").unwrap_or_default();
+    if tract.is_empty() {
+        say("note: CHURN_TEST_TRACT names no tract-run, so that tract was not tried");
+    } else {
+        parity(python, bundle, data, &[more, &["--tract", &tract]].concat());
+    }
+    parity(python, bundle, data, more)
+}
+
+#[track_caller]
+fn parity(python: &str, bundle: &Path, data: &Path, more: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/interop/onnx_parity.py");
     let mut command = Command::new(python);
     command.arg(&script).args(["--churn", env!("CARGO_BIN_EXE_churn"), "--variants", "100"]);

@@ -1,11 +1,16 @@
-//! Trees by the operator TreeEnsembleRegressor. Columns, thresholds and leaves are 32-bit numbers
-//! there as here, so that every row goes the same way.
+//! Trees by the operator TreeEnsembleClassifier: a class whose score is the log-odds, since tract
+//! has no TreeEnsembleRegressor. Columns, thresholds and leaves are 32-bit numbers there as here,
+//! so that every row goes the same way.
 
 use super::blocks::Blocks;
 use super::graph::{Attr, Call, Graph, ML, Value};
-use super::proto::ElementType::F32;
+use super::proto::ElementType::{F32, I64};
 use crate::baseline::trees::{Tree, Trees};
 use crate::error::{Kind, Result};
+
+/// Classes of the operator, of which the first has all leaves. With one or two classes the scores
+/// are taken for those of a yes and a no, and runtimes differ in what they make of them.
+const CLASSES: usize = 3;
 
 /// Log-odds `[N, 1]`.
 pub fn log_odds(g: &mut Graph, blocks: &mut Blocks, trees: &Trees) -> Result<Value> {
@@ -27,13 +32,14 @@ pub fn log_odds(g: &mut Graph, blocks: &mut Blocks, trees: &Trees) -> Result<Val
     }
     let attributes = nodes.attributes(bias);
     let call = Call {
-        operator: "TreeEnsembleRegressor",
+        operator: "TreeEnsembleClassifier",
         domain: ML,
         inputs: &[Some(&raw)],
         attributes,
-        outputs: &[F32],
+        outputs: &[I64, F32],
     };
-    Ok(g.call(call).remove(0))
+    let scores = g.call(call).remove(1);
+    Ok(g.slice(&scores, 1, 0, Some(1)))
 }
 
 /// The nodes of all trees, leaves among them, as the operator wants them: one list per property.
@@ -88,11 +94,12 @@ impl Nodes {
 
     fn attributes(self, bias: f64) -> Vec<(&'static str, Attr<'static>)> {
         let nodes = self.ids.len();
+        let mut base = vec![0.0; CLASSES];
+        base[0] = bias as f32;
         vec![
-            ("n_targets", Attr::Int(1)),
-            ("aggregate_function", Attr::Text("SUM")),
+            ("classlabels_int64s", Attr::Ints((0..CLASSES as i64).collect())),
             ("post_transform", Attr::Text("NONE")),
-            ("base_values", Attr::Floats(vec![bias as f32])),
+            ("base_values", Attr::Floats(base)),
             ("nodes_treeids", Attr::Ints(self.trees)),
             ("nodes_nodeids", Attr::Ints(self.ids)),
             ("nodes_featureids", Attr::Ints(self.columns)),
@@ -101,10 +108,10 @@ impl Nodes {
             ("nodes_truenodeids", Attr::Ints(self.yes)),
             ("nodes_falsenodeids", Attr::Ints(self.no)),
             ("nodes_missing_value_tracks_true", Attr::Ints(vec![0; nodes])),
-            ("target_treeids", Attr::Ints(self.leaf_trees)),
-            ("target_nodeids", Attr::Ints(self.leaf_ids)),
-            ("target_ids", Attr::Ints(vec![0; self.leaves.len()])),
-            ("target_weights", Attr::Floats(self.leaves)),
+            ("class_treeids", Attr::Ints(self.leaf_trees)),
+            ("class_nodeids", Attr::Ints(self.leaf_ids)),
+            ("class_ids", Attr::Ints(vec![0; self.leaves.len()])),
+            ("class_weights", Attr::Floats(self.leaves)),
         ]
     }
 }
