@@ -1,16 +1,11 @@
-//! Trees by the operator TreeEnsembleClassifier: a class whose score is the log-odds, since tract
-//! has no TreeEnsembleRegressor. Columns, thresholds and leaves are 32-bit numbers there as here,
-//! so that every row goes the same way.
+//! Trees by the operator TreeEnsembleRegressor. Columns, thresholds and leaves are 32-bit numbers
+//! there as here, so that every row goes the same way.
 
 use super::blocks::Blocks;
 use super::graph::{Attr, Call, Graph, ML, Value};
-use super::proto::ElementType::{F32, I64};
+use super::proto::ElementType::F32;
 use crate::baseline::trees::{Tree, Trees};
 use crate::error::{Kind, Result};
-
-/// Classes of the operator, of which the first has all leaves. With one or two classes the scores
-/// are taken for those of a yes and a no, and runtimes differ in what they make of them.
-const CLASSES: usize = 3;
 
 /// Log-odds `[N, 1]`.
 pub fn log_odds(g: &mut Graph, blocks: &mut Blocks, trees: &Trees) -> Result<Value> {
@@ -32,14 +27,13 @@ pub fn log_odds(g: &mut Graph, blocks: &mut Blocks, trees: &Trees) -> Result<Val
     }
     let attributes = nodes.attributes(bias);
     let call = Call {
-        operator: "TreeEnsembleClassifier",
+        operator: "TreeEnsembleRegressor",
         domain: ML,
         inputs: &[Some(&raw)],
         attributes,
-        outputs: &[I64, F32],
+        outputs: &[F32],
     };
-    let scores = g.call(call).remove(1);
-    Ok(g.slice(&scores, 1, 0, Some(1)))
+    Ok(g.call(call).remove(0))
 }
 
 /// The nodes of all trees, leaves among them, as the operator wants them: one list per property.
@@ -94,12 +88,11 @@ impl Nodes {
 
     fn attributes(self, bias: f64) -> Vec<(&'static str, Attr<'static>)> {
         let nodes = self.ids.len();
-        let mut base = vec![0.0; CLASSES];
-        base[0] = bias as f32;
         vec![
-            ("classlabels_int64s", Attr::Ints((0..CLASSES as i64).collect())),
+            ("n_targets", Attr::Int(1)),
+            ("aggregate_function", Attr::Text("SUM")),
             ("post_transform", Attr::Text("NONE")),
-            ("base_values", Attr::Floats(base)),
+            ("base_values", Attr::Floats(vec![bias as f32])),
             ("nodes_treeids", Attr::Ints(self.trees)),
             ("nodes_nodeids", Attr::Ints(self.ids)),
             ("nodes_featureids", Attr::Ints(self.columns)),
@@ -108,10 +101,10 @@ impl Nodes {
             ("nodes_truenodeids", Attr::Ints(self.yes)),
             ("nodes_falsenodeids", Attr::Ints(self.no)),
             ("nodes_missing_value_tracks_true", Attr::Ints(vec![0; nodes])),
-            ("class_treeids", Attr::Ints(self.leaf_trees)),
-            ("class_nodeids", Attr::Ints(self.leaf_ids)),
-            ("class_ids", Attr::Ints(vec![0; self.leaves.len()])),
-            ("class_weights", Attr::Floats(self.leaves)),
+            ("target_treeids", Attr::Ints(self.leaf_trees)),
+            ("target_nodeids", Attr::Ints(self.leaf_ids)),
+            ("target_ids", Attr::Ints(vec![0; self.leaves.len()])),
+            ("target_weights", Attr::Floats(self.leaves)),
         ]
     }
 }
