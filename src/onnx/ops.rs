@@ -54,8 +54,8 @@ impl Graph {
         self.pair("MatMul", a, b)
     }
 
-    /// a / b of 32-bit numbers, where a decision may hang on the last bit. In 64 bits it is the
-    /// same also in a runtime that multiplies with 1 / b, as tract does.
+    /// a / b of 32-bit numbers, where a decision or a narrow bin hangs on the last bit. In 64 bits it
+    /// is the same also in a runtime that multiplies with 1 / b, as tract does.
     pub fn quotient(&mut self, a: &Value, b: &Value) -> Value {
         let [a, b] = [a, b].map(|x| self.cast(x, F64));
         let quotient = self.div(&a, &b);

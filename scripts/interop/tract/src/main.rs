@@ -7,6 +7,8 @@
 //!
 //!     {"contract": {"texts": [[2, 1], ["monthly", ""]]}, "age": {"numbers": [[2, 1], [41, null]]}}
 
+mod trees;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::sync::Arc;
@@ -17,7 +19,9 @@ use tract_onnx::tract_core::internal::{anyhow, bail};
 
 fn main() -> TractResult<()> {
     let path = std::env::args().nth(1).ok_or_else(|| anyhow!("usage: tract-run MODEL"))?;
-    let model = tract_onnx::onnx().model_for_path(path)?;
+    let mut onnx = tract_onnx::onnx();
+    onnx.op_register.insert(trees::NAME, trees::read);
+    let model = onnx.model_for_path(path)?;
     let mut plan = None;
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
@@ -49,8 +53,7 @@ impl Values {
     fn tensor(self) -> TractResult<Tensor> {
         match self {
             Values::Numbers(shape, cells) => {
-                let cells: Vec<f32> =
-                    cells.iter().map(|cell| cell.unwrap_or(f32::NAN)).collect();
+                let cells: Vec<f32> = cells.iter().map(|cell| cell.unwrap_or(f32::NAN)).collect();
                 tensor1(&cells).into_shape(&shape)
             }
             Values::Integers(shape, cells) => tensor1(&cells).into_shape(&shape),
@@ -67,7 +70,11 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(model: &InferenceModel, inputs: &[Tensor], shapes: Vec<Vec<usize>>) -> TractResult<Self> {
+    fn new(
+        model: &InferenceModel,
+        inputs: &[Tensor],
+        shapes: Vec<Vec<usize>>,
+    ) -> TractResult<Self> {
         let mut model = model.clone();
         for (at, input) in inputs.iter().enumerate() {
             let fact = InferenceFact::dt_shape(input.datum_type(), input.shape());
