@@ -89,7 +89,8 @@ fn centred(g: &mut Graph, found: &[(f32, f32, bool)], smooth: bool, x: &Value) -
     if !smooth {
         return z;
     }
-    let clipped = g.div_number(&z, f64::from(CLIP));
+    let most = g.scalar(f64::from(CLIP), F32);
+    let clipped = g.quotient(&z, &most);
     let square = g.mul(&clipped, &clipped);
     let sum = g.add_number(&square, 1.0);
     let root = g.sqrt(&sum);
