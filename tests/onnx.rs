@@ -151,6 +151,12 @@ fn every_kind_of_column_agrees_with_onnxruntime() {
     let average = tables.path("average");
     averaged(&bundles, &[0.3, 0.3, 0.2, 0.1, 0.1], &average);
     check(&python, &average, &data, &[]);
+    let file = tables.path("average.onnx");
+    run_ok(&["export", text(&average), "--out", text(&file)]);
+    let file = std::fs::read(file).expect("written");
+    let operator = b"\x22\x0eCategoryMapper";
+    let looked_up = file.windows(operator.len()).filter(|bytes| bytes == operator).count();
+    assert_eq!(looked_up, 2, "a text is looked up once for all members");
     // A month in which half of the customers were there, and fewer versions.
     check(&python, &average, &data, &["--as-of", "2023-09"]);
 }

@@ -4,6 +4,7 @@
 //! very code that training uses: an empty customer is read, and its panel says where each column
 //! ends up.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -183,6 +184,8 @@ impl Names {
 pub struct Inputs {
     pub columns: Columns,
     values: BTreeMap<String, Value>,
+    /// Codes of categories that some member has asked for, by column: a text is looked up once.
+    coded: RefCell<BTreeMap<String, Value>>,
     history: Option<Value>,
     as_of: Option<Value>,
 }
@@ -213,7 +216,7 @@ impl Inputs {
         let dated = columns.dated;
         let history = dated.then(|| g.input(HISTORY, I64, &rows, HISTORY_MEANING));
         let as_of = columns.needs_as_of().then(|| g.input(AS_OF, I64, &rows, AS_OF_MEANING));
-        Inputs { columns, values, history, as_of }
+        Inputs { columns, values, coded: RefCell::default(), history, as_of }
     }
 
     fn of_matrix(g: &mut Graph, columns: Columns) -> Self {
@@ -228,7 +231,7 @@ impl Inputs {
             });
             values.insert(column.name.clone(), value);
         }
-        Inputs { columns, values, history: None, as_of: None }
+        Inputs { columns, values, coded: RefCell::default(), history: None, as_of: None }
     }
 
     /// `[N, 1]` or `[N, T]`, 32-bit numbers or text.
@@ -244,12 +247,16 @@ impl Inputs {
 
     /// Codes of a category, `[N, 1]` or `[N, T]`: 0 = missing, 1 = any value without a code.
     pub fn codes(&self, g: &mut Graph, column: &Column, fitted: &FittedCategory) -> Value {
-        let value = self.value(column);
-        let scope = format!("categories/{}", column.name);
-        g.within(&scope, |g| match value.of {
-            Text => look_up(g, &value, fitted),
-            _ => checked(g, &value, fitted.codes()),
-        })
+        let mut coded = self.coded.borrow_mut();
+        let codes = coded.entry(column.name.clone()).or_insert_with(|| {
+            let value = self.value(column);
+            let scope = format!("categories/{}", column.name);
+            g.within(&scope, |g| match value.of {
+                Text => look_up(g, &value, fitted),
+                _ => checked(g, &value, fitted.codes()),
+            })
+        });
+        codes.clone()
     }
 
     /// `[N, 1]`; the model has months.
