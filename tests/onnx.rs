@@ -30,20 +30,16 @@ fn python() -> Option<String> {
 /// `CHURN_TEST_TRACT` names a `tract-run`; says which.
 #[track_caller]
 fn check(python: &str, bundle: &Path, data: &Path, more: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/interop/onnx_parity.py");
     let tract = std::env::var("CHURN_TEST_TRACT").unwrap_or_default();
+    let mut command = Command::new(python);
+    command.arg(&script);
     if tract.is_empty() {
         say("note: CHURN_TEST_TRACT names no tract-run, so that tract was not tried");
     } else {
-        parity(python, bundle, data, &[more, &["--tract", &tract]].concat());
+        command.args(["--tract", &tract]);
     }
-    parity(python, bundle, data, more)
-}
-
-#[track_caller]
-fn parity(python: &str, bundle: &Path, data: &Path, more: &[&str]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/interop/onnx_parity.py");
-    let mut command = Command::new(python);
-    command.arg(&script).args(["--churn", env!("CARGO_BIN_EXE_churn"), "--variants", "100"]);
+    command.args(["--churn", env!("CARGO_BIN_EXE_churn"), "--variants", "100"]);
     command.arg("--run").arg(bundle).arg("--data").arg(data).args(more);
     let output = command.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

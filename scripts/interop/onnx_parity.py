@@ -3,7 +3,7 @@
     python scripts/interop/onnx_parity.py --churn target/release/churn --run runs/a --data data/telecom
 
 Exports the run's (or bundle's) model, scores the data with `churn score`, feeds the same raw rows to
-onnxruntime, or with `--tract PROGRAM` to tract (see `tract_session.py`), and prints the largest
+onnxruntime, with `--tract PROGRAM` also to tract (see `tract_session.py`), and prints the largest
 difference of a risk. `onnx.checker` checks the file in full. Variants of the rows are made and scored
 again by both programs: strings that no model knows, values left out, nothing known, histories cut
 short, and histories that are shown with more padding than they need. The exit code is 1 if any risk
@@ -32,6 +32,10 @@ def days(text):
     return (datetime.date.fromisoformat(text) - datetime.date(1970, 1, 1)).days
 
 
+def as_it_is(row, draw):
+    pass
+
+
 def onnxruntime_session(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -43,13 +47,17 @@ class Model:
 
     def __init__(self, path, tract=None):
         onnx.checker.check_model(str(path), full_check=True)
-        self.session = TractSession(tract, path) if tract else onnxruntime_session(path)
+        self.sessions = {"onnxruntime": onnxruntime_session(path)}
+        if tract:
+            self.sessions["tract"] = TractSession(tract, path)
         model = onnx.load(path)
         facts = {fact.key: fact.value for fact in model.metadata_props}
         schema = json.loads(facts["schema"])
         self.matrix = facts["signature"] == "matrix"
         self.columns = schema["columns"] if self.matrix else schema["inputs"]
-        self.outputs = [output.name for output in model.graph.output]
+        # Names with the number of their columns.
+        outputs = [(output.name, output.type.tensor_type) for output in model.graph.output]
+        self.outputs = {name: of.shape.dim[1].dim_value for name, of in outputs}
 
     def attribute(self, column, row, month):
         """The value that holds at the end of a month (counted from year 0; None without months)."""
@@ -109,13 +117,21 @@ class Model:
             feed = {"features": np.concatenate([feed[c["name"]] for c in self.columns], axis=1)}
         return feed
 
-    def run(self, rows, padding=0):
-        found = {name: [] for name in self.outputs}
+    def check(self, name, rows, expected, tolerance, padding=0):
+        """Compares outputs, by name, with what each runtime says."""
+        found = {runtime: {output: [] for output in self.outputs} for runtime in self.sessions}
         for at in range(0, len(rows), ROWS_PER_CALL):
-            values = self.session.run(self.outputs, self.feed(rows[at:at + ROWS_PER_CALL], padding))
-            for name, value in zip(self.outputs, values):
-                found[name].append(value)
-        return {name: np.concatenate(values) for name, values in found.items()}
+            feed = self.feed(rows[at:at + ROWS_PER_CALL], padding)
+            for runtime, session in self.sessions.items():
+                for output, values in zip(self.outputs, session.run(list(self.outputs), feed)):
+                    found[runtime][output].append(values)
+        ok = True
+        for runtime, outputs in found.items():
+            for output, ours in expected.items():
+                what = name if output == "risk" else f"{name}, month by month"
+                theirs = np.concatenate(outputs[output])
+                ok &= compare(f"{runtime}: {what}", ours, theirs, tolerance)
+        return ok
 
 
 def main():
@@ -136,21 +152,24 @@ def main():
         as_of = ["--as-of", args.as_of] if args.as_of else []
         more = as_of + (["--curve"] if "risk_curve" in model.outputs else [])
         rows, risks, table = program.score(args.data, work, more)
-        found = model.run(rows)
-        ok = compare("all rows", risks, found["risk"], args.tolerance)
+        expected = {"risk": risks}
         if "risk_curve" in model.outputs:
-            months = found["risk_curve"].shape[1]
-            ours = [[float(table[r["customer_id"]][f"risk_{k + 1}"]) for k in range(months)] for r in rows]
-            ok &= compare("all rows, month by month", np.array(ours), found["risk_curve"], args.tolerance)
+            months = range(model.outputs["risk_curve"])
+            ours = [[float(table[r["customer_id"]][f"risk_{k + 1}"]) for k in months] for r in rows]
+            expected["risk_curve"] = np.array(ours)
+        ok = model.check("all rows", rows, expected, args.tolerance)
         some = rows[:: max(1, len(rows) // max(1, args.variants))][: args.variants]
-        variants = [("unknown strings", unknown), ("missing values", missing), ("nothing known", nothing)]
+        variants = [
+            ("unknown strings", unknown, 0),
+            ("missing values", missing, 0),
+            ("nothing known", nothing, 0),
+        ]
         if rows[0]["start"] is not None:
-            variants += [("shorter histories", cut)]
-            again = model.run(some, padding=5)["risk"]
-            ok &= compare("5 months of padding more", program.rescore(some, work), again, args.tolerance)
-        for seed, (name, change) in enumerate(variants):
+            variants += [("shorter histories", cut, 0), ("5 months of padding more", as_it_is, 5)]
+        for seed, (name, change, padding) in enumerate(variants):
             other = changed(some, change, seed)
-            ok &= compare(name, program.rescore(other, work), model.run(other)["risk"], args.tolerance)
+            expected = {"risk": program.rescore(other, work)}
+            ok &= model.check(name, other, expected, args.tolerance, padding)
     finally:
         shutil.rmtree(work)
     sys.exit(0 if ok else 1)
