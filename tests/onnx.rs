@@ -81,7 +81,18 @@ fn the_bundle_holds_what_export_writes() {
     let has = |part: &str| inside.windows(part.len()).any(|bytes| bytes == part.as_bytes());
     assert!(has(&manifest.bundle_id) && has("\"horizon\":1") && !has("external_data"));
 
+    let unrolled = small.path("unrolled.onnx");
+    run_ok(&["export", text(&bundle), "--unroll", "3", "--out", &unrolled]);
+    let unrolled = std::fs::read(unrolled).expect("written");
+    let operator = b"\x22\x03GRU";
+    let counts = [&inside, &unrolled]
+        .map(|file| file.windows(operator.len()).filter(|bytes| bytes == operator).count());
+    assert_eq!(counts, [1, 0], "a GRU that is written out is none");
+
     for (args, code, expected) in [
+        (["--format", "onnx", "--unroll", "0"], 2, "not within 1"),
+        (["--format", "onnx", "--unroll", "100000"], 2, "not within 1"),
+        (["--format", "safetensors", "--unroll", "3"], 2, "belong to --format onnx"),
         (["--format", "pmml", "--signature", "columns"], 2, "no format `pmml`"),
         (["--format", "onnx", "--signature", "matrix"], 2, "leave out --signature"),
         (["--format", "onnx", "--signature", "rows"], 2, "neither columns nor matrix"),
@@ -132,6 +143,9 @@ fn networks_over_months_agree_with_onnxruntime() {
         let bundle = train_small(&small, name, &[&[&*kinds, &champion], sets].concat());
         let said = check(&python, &bundle, &small.data, &[]);
         assert!(said.contains("shorter histories") && said.contains("padding"), "{said}");
+        if name != "mlp" {
+            check(&python, &bundle, &small.data, &["--unroll", "20"]);
+        }
         std::fs::remove_dir_all(small.path(name)).expect("removed");
     }
 }

@@ -54,6 +54,8 @@ class Model:
         facts = {fact.key: fact.value for fact in model.metadata_props}
         schema = json.loads(facts["schema"])
         self.matrix = facts["signature"] == "matrix"
+        # Of a GRU that is written out for so many.
+        self.months = int(facts.get("months", 0))
         self.columns = schema["columns"] if self.matrix else schema["inputs"]
         # Names with the number of their columns.
         outputs = [(output.name, output.type.tensor_type) for output in model.graph.output]
@@ -81,7 +83,7 @@ class Model:
     def feed(self, rows, padding):
         """Inputs of some rows; histories stand at the end of T, with `padding` months to spare."""
         lengths = [row["length"] for row in rows]
-        width = max(lengths) + padding
+        width = self.months or max(lengths) + padding
         ends = [
             None if row["start"] is None else month_number(row["start"]) + row["length"] - 1
             for row in rows
@@ -98,7 +100,7 @@ class Model:
                 # What stands before the history must not be read: something odd goes there.
                 values = np.full((len(rows), width), 77.0, np.float32)
                 for at, row in enumerate(rows):
-                    measure = row["months"][name.removeprefix("measure.")]
+                    measure = row["months"][name.removeprefix("measure.")][-width:]
                     values[at, width - len(measure):] = [
                         np.nan if value is None else value for value in measure
                     ]
@@ -137,6 +139,7 @@ class Model:
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--signature", default="columns", choices=["columns", "matrix"])
+    parser.add_argument("--unroll", metavar="MONTHS", help="write the GRU out, at least as long as the histories")
     parser.add_argument("--variants", type=int, default=500, help="rows that are changed and scored again")
     parser.add_argument("--as-of", help="score at the end of this month")
     parser.add_argument("--tract", metavar="PROGRAM", help="compare with tract by this `tract-run`")
@@ -147,7 +150,9 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="onnx-parity-"))
     try:
         path = work / "model.onnx"
-        program.call("export", bundle, "--format", "onnx", "--out", path, "--signature", args.signature)
+        unroll = ["--unroll", args.unroll] if args.unroll else []
+        more = ["--signature", args.signature, *unroll]
+        program.call("export", bundle, "--format", "onnx", "--out", path, *more)
         model = Model(path, args.tract)
         as_of = ["--as-of", args.as_of] if args.as_of else []
         more = as_of + (["--curve"] if "risk_curve" in model.outputs else [])

@@ -274,10 +274,15 @@ impl Graph {
 
     /// Zeros `[N, 1]` of 32-bit numbers for a value of N rows.
     pub fn zero_column(&mut self, like: &Value) -> Value {
+        self.zeros(like, 1)
+    }
+
+    /// Zeros `[N, width]`.
+    pub fn zeros(&mut self, like: &Value, width: usize) -> Value {
         let shape = self.op("Shape", &[like], vec![], I64);
         let rows = self.slice(&shape, 0, 0, Some(1));
-        let one = self.ints(&[1]);
-        let shape = self.concat(0, &[rows, one]);
+        let width = self.ints(&[width as i64]);
+        let shape = self.concat(0, &[rows, width]);
         let zero = self.scalar(0.0, F32);
         self.op("Expand", &[&zero, &shape], vec![], F32)
     }
