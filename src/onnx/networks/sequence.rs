@@ -129,15 +129,13 @@ fn stack(
     let valid = blocks.history()?.valid()?;
     let valid = g.transpose(&valid, &[1, 0]);
     let valid = g.unsqueeze(&valid, &[2]);
-    let before = g.not(&valid);
-    let hold = g.cast(&before, F32);
     // Time first, `[T, N, ..]`, from here on.
     let mut x = g.transpose(&months, &[1, 0, 2]);
     let mut last = None;
     for layer in 0..spec.layers {
         let start = starts.get(layer);
         let found = g.within(&format!("gru.{layer}"), |g| match blocks.inputs.unroll {
-            None => operator(g, (&x, &hold), (spec, weights, layer), start),
+            None => operator(g, (&x, &valid), (spec, weights, layer), start),
             Some(months) => unrolled(g, (&x, &valid), (spec, weights, layer), (start, months)),
         })?;
         x = found.0;
@@ -166,13 +164,15 @@ fn stack(
 /// All states `[T, N, H]` and the last one `[N, H]`.
 fn operator(
     g: &mut Graph,
-    (x, hold): (&Value, &Value),
+    (x, valid): (&Value, &Value),
     (spec, weights, layer): (&GruSpec, &Weights, usize),
     start: Option<&Value>,
 ) -> Result<(Value, Value)> {
     let hidden = spec.hidden;
     let name = |part: &str| format!("stack.layers.{layer}.{part}");
-    let flagged = g.concat(2, &[x.clone(), hold.clone()]);
+    let before = g.not(valid);
+    let hold = g.cast(&before, F32);
+    let flagged = g.concat(2, &[x.clone(), hold]);
     let input = weights.tensor(&name("input_weight"))?;
     let width = input.shape[0];
     let mut turned = gates(&input.values, width, hidden);
