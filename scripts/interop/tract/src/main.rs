@@ -103,7 +103,7 @@ fn tensors(
 
 fn named(model: &InferenceModel, outputs: &[TValue]) -> TractResult<BTreeMap<String, Values>> {
     let name = |outlet: &OutletId| model.outlet_label(*outlet).unwrap_or_default().to_owned();
-    let values = |output: &TValue| {
+    let values = |output: &TValue| -> TractResult<Values> {
         let cells = output.to_plain_array_view::<f32>()?;
         let cells = cells.iter().map(|&cell| (!cell.is_nan()).then_some(cell)).collect();
         Ok(Values::Numbers(output.shape().to_vec(), cells))
