@@ -26,12 +26,20 @@ fn python() -> Option<String> {
     has_them.then_some(python)
 }
 
-/// All rows and their variants at most 1e-5 apart; says which.
+/// All rows and their variants at most 1e-5 apart in onnxruntime, and in tract where
+/// `CHURN_TEST_TRACT` names a `tract-run`; says which.
 #[track_caller]
 fn check(python: &str, bundle: &Path, data: &Path, more: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/interop/onnx_parity.py");
+    let tract = std::env::var("CHURN_TEST_TRACT").unwrap_or_default();
     let mut command = Command::new(python);
-    command.arg(&script).args(["--churn", env!("CARGO_BIN_EXE_churn"), "--variants", "100"]);
+    command.arg(&script);
+    if tract.is_empty() {
+        say("note: CHURN_TEST_TRACT names no tract-run, so that tract was not tried");
+    } else {
+        command.args(["--tract", &tract]);
+    }
+    command.args(["--churn", env!("CARGO_BIN_EXE_churn"), "--variants", "100"]);
     command.arg("--run").arg(bundle).arg("--data").arg(data).args(more);
     let output = command.output().expect("it starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -73,7 +81,18 @@ fn the_bundle_holds_what_export_writes() {
     let has = |part: &str| inside.windows(part.len()).any(|bytes| bytes == part.as_bytes());
     assert!(has(&manifest.bundle_id) && has("\"horizon\":1") && !has("external_data"));
 
+    let unrolled = small.path("unrolled.onnx");
+    run_ok(&["export", text(&bundle), "--unroll", "3", "--out", &unrolled]);
+    let unrolled = std::fs::read(unrolled).expect("written");
+    let operator = b"\x22\x03GRU";
+    let counts = [&inside, &unrolled]
+        .map(|file| file.windows(operator.len()).filter(|bytes| bytes == operator).count());
+    assert_eq!(counts, [1, 0], "a GRU that is written out is none");
+
     for (args, code, expected) in [
+        (["--format", "onnx", "--unroll", "0"], 2, "not within 1"),
+        (["--format", "onnx", "--unroll", "100000"], 2, "not within 1"),
+        (["--format", "safetensors", "--unroll", "3"], 2, "belong to --format onnx"),
         (["--format", "pmml", "--signature", "columns"], 2, "no format `pmml`"),
         (["--format", "onnx", "--signature", "matrix"], 2, "leave out --signature"),
         (["--format", "onnx", "--signature", "rows"], 2, "neither columns nor matrix"),
@@ -124,6 +143,9 @@ fn networks_over_months_agree_with_onnxruntime() {
         let bundle = train_small(&small, name, &[&[&*kinds, &champion], sets].concat());
         let said = check(&python, &bundle, &small.data, &[]);
         assert!(said.contains("shorter histories") && said.contains("padding"), "{said}");
+        if name != "mlp" {
+            check(&python, &bundle, &small.data, &["--unroll", "20"]);
+        }
         std::fs::remove_dir_all(small.path(name)).expect("removed");
     }
 }
@@ -139,6 +161,12 @@ fn every_kind_of_column_agrees_with_onnxruntime() {
     let average = tables.path("average");
     averaged(&bundles, &[0.3, 0.3, 0.2, 0.1, 0.1], &average);
     check(&python, &average, &data, &[]);
+    let file = tables.path("average.onnx");
+    run_ok(&["export", text(&average), "--out", text(&file)]);
+    let file = std::fs::read(file).expect("written");
+    let operator = b"\x22\x0eCategoryMapper";
+    let looked_up = file.windows(operator.len()).filter(|bytes| bytes == operator).count();
+    assert_eq!(looked_up, 2, "a text is looked up once for all members");
     // A month in which half of the customers were there, and fewer versions.
     check(&python, &average, &data, &["--as-of", "2023-09"]);
 }

@@ -3,10 +3,11 @@
     python scripts/interop/onnx_parity.py --churn target/release/churn --run runs/a --data data/telecom
 
 Exports the run's (or bundle's) model, scores the data with `churn score`, feeds the same raw rows to
-onnxruntime, and prints the largest difference of a risk. `onnx.checker` checks the file in full. Four
-variants of the rows are made and scored again by both programs: strings that no model knows, values
-left out, histories cut short, and histories that are shown with more padding than they need. The
-exit code is 1 if any risk differs by more than --tolerance.
+onnxruntime, with `--tract PROGRAM` also to tract (see `tract_session.py`), and prints the largest
+difference of a risk. `onnx.checker` checks the file in full. Variants of the rows are made and scored
+again by both programs: strings that no model knows, values left out, nothing known, histories cut
+short, and histories that are shown with more padding than they need. The exit code is 1 if any risk
+differs by more than --tolerance.
 
 Needs: pip install onnx onnxruntime numpy
 """
@@ -22,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from rows import Program, arguments, bundle_of, changed, compare, cut, missing, month_number, nothing, unknown
+from tract_session import TractSession
 
 ROWS_PER_CALL = 4096
 
@@ -30,21 +32,34 @@ def days(text):
     return (datetime.date.fromisoformat(text) - datetime.date(1970, 1, 1)).days
 
 
+def as_it_is(row, draw):
+    pass
+
+
+def onnxruntime_session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 class Model:
     """An exported file, and how rows in the form of golden.jsonl become its inputs."""
 
-    def __init__(self, path):
+    def __init__(self, path, tract=None):
         onnx.checker.check_model(str(path), full_check=True)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        facts = self.session.get_modelmeta().custom_metadata_map
+        self.sessions = {"onnxruntime": onnxruntime_session(path)}
+        if tract:
+            self.sessions["tract"] = TractSession(tract, path)
+        model = onnx.load(path)
+        facts = {fact.key: fact.value for fact in model.metadata_props}
         schema = json.loads(facts["schema"])
         self.matrix = facts["signature"] == "matrix"
+        # Of a GRU that is written out for so many.
+        self.months = int(facts.get("months", 0))
         self.columns = schema["columns"] if self.matrix else schema["inputs"]
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        # Names with the number of their columns.
+        outputs = [(output.name, output.type.tensor_type) for output in model.graph.output]
+        self.outputs = {name: of.shape.dim[1].dim_value for name, of in outputs}
 
     def attribute(self, column, row, month):
         """The value that holds at the end of a month (counted from year 0; None without months)."""
@@ -68,7 +83,7 @@ class Model:
     def feed(self, rows, padding):
         """Inputs of some rows; histories stand at the end of T, with `padding` months to spare."""
         lengths = [row["length"] for row in rows]
-        width = max(lengths) + padding
+        width = self.months or max(lengths) + padding
         ends = [
             None if row["start"] is None else month_number(row["start"]) + row["length"] - 1
             for row in rows
@@ -85,7 +100,7 @@ class Model:
                 # What stands before the history must not be read: something odd goes there.
                 values = np.full((len(rows), width), 77.0, np.float32)
                 for at, row in enumerate(rows):
-                    measure = row["months"][name.removeprefix("measure.")]
+                    measure = row["months"][name.removeprefix("measure.")][-width:]
                     values[at, width - len(measure):] = [
                         np.nan if value is None else value for value in measure
                     ]
@@ -104,20 +119,30 @@ class Model:
             feed = {"features": np.concatenate([feed[c["name"]] for c in self.columns], axis=1)}
         return feed
 
-    def run(self, rows, padding=0):
-        found = {name: [] for name in self.outputs}
+    def check(self, name, rows, expected, tolerance, padding=0):
+        """Compares outputs, by name, with what each runtime says."""
+        found = {runtime: {output: [] for output in self.outputs} for runtime in self.sessions}
         for at in range(0, len(rows), ROWS_PER_CALL):
-            values = self.session.run(None, self.feed(rows[at:at + ROWS_PER_CALL], padding))
-            for name, value in zip(self.outputs, values):
-                found[name].append(value)
-        return {name: np.concatenate(values) for name, values in found.items()}
+            feed = self.feed(rows[at:at + ROWS_PER_CALL], padding)
+            for runtime, session in self.sessions.items():
+                for output, values in zip(self.outputs, session.run(list(self.outputs), feed)):
+                    found[runtime][output].append(values)
+        ok = True
+        for runtime, outputs in found.items():
+            for output, ours in expected.items():
+                what = name if output == "risk" else f"{name}, month by month"
+                theirs = np.concatenate(outputs[output])
+                ok &= compare(f"{runtime}: {what}", ours, theirs, tolerance)
+        return ok
 
 
 def main():
     parser = arguments(__doc__)
     parser.add_argument("--signature", default="columns", choices=["columns", "matrix"])
+    parser.add_argument("--unroll", metavar="MONTHS", help="write the GRU out, at least as long as the histories")
     parser.add_argument("--variants", type=int, default=500, help="rows that are changed and scored again")
     parser.add_argument("--as-of", help="score at the end of this month")
+    parser.add_argument("--tract", metavar="PROGRAM", help="compare with tract by this `tract-run`")
     args = parser.parse_args()
 
     bundle = bundle_of(args.run)
@@ -125,26 +150,31 @@ def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="onnx-parity-"))
     try:
         path = work / "model.onnx"
-        program.call("export", bundle, "--format", "onnx", "--out", path, "--signature", args.signature)
-        model = Model(path)
+        unroll = ["--unroll", args.unroll] if args.unroll else []
+        more = ["--signature", args.signature, *unroll]
+        program.call("export", bundle, "--format", "onnx", "--out", path, *more)
+        model = Model(path, args.tract)
         as_of = ["--as-of", args.as_of] if args.as_of else []
         more = as_of + (["--curve"] if "risk_curve" in model.outputs else [])
         rows, risks, table = program.score(args.data, work, more)
-        found = model.run(rows)
-        ok = compare("all rows", risks, found["risk"], args.tolerance)
+        expected = {"risk": risks}
         if "risk_curve" in model.outputs:
-            months = found["risk_curve"].shape[1]
-            ours = [[float(table[r["customer_id"]][f"risk_{k + 1}"]) for k in range(months)] for r in rows]
-            ok &= compare("all rows, month by month", np.array(ours), found["risk_curve"], args.tolerance)
+            months = range(model.outputs["risk_curve"])
+            ours = [[float(table[r["customer_id"]][f"risk_{k + 1}"]) for k in months] for r in rows]
+            expected["risk_curve"] = np.array(ours)
+        ok = model.check("all rows", rows, expected, args.tolerance)
         some = rows[:: max(1, len(rows) // max(1, args.variants))][: args.variants]
-        variants = [("unknown strings", unknown), ("missing values", missing), ("nothing known", nothing)]
+        variants = [
+            ("unknown strings", unknown, 0),
+            ("missing values", missing, 0),
+            ("nothing known", nothing, 0),
+        ]
         if rows[0]["start"] is not None:
-            variants += [("shorter histories", cut)]
-            again = model.run(some, padding=5)["risk"]
-            ok &= compare("5 months of padding more", program.rescore(some, work), again, args.tolerance)
-        for seed, (name, change) in enumerate(variants):
+            variants += [("shorter histories", cut, 0), ("5 months of padding more", as_it_is, 5)]
+        for seed, (name, change, padding) in enumerate(variants):
             other = changed(some, change, seed)
-            ok &= compare(name, program.rescore(other, work), model.run(other)["risk"], args.tolerance)
+            expected = {"risk": program.rescore(other, work)}
+            ok &= model.check(name, other, expected, args.tolerance, padding)
     finally:
         shutil.rmtree(work)
     sys.exit(0 if ok else 1)

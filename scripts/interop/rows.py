@@ -121,9 +121,9 @@ def changed(rows, change, seed):
 def compare(name, ours, theirs, tolerance):
     theirs = np.asarray(theirs, np.float64).reshape(ours.shape)
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        print(f"{name:<34} {len(ours):>8} rows   NOT FINITE")
+        print(f"{name:<40} {len(ours):>8} rows   NOT FINITE")
         return False
     worst = float(np.abs(ours - theirs).max()) if len(ours) else 0.0
     ok = worst <= tolerance
-    print(f"{name:<34} {len(ours):>8} rows   largest difference {worst:.1e}{'' if ok else '   TOO LARGE'}")
+    print(f"{name:<40} {len(ours):>8} rows   largest difference {worst:.1e}{'' if ok else '   TOO LARGE'}")
     return ok

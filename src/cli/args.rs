@@ -304,6 +304,10 @@ pub struct ExportArgs {
     /// codes; for models without months.
     #[arg(long, default_value = "columns")]
     pub signature: Signature,
+    /// Of ONNX. Write the GRU out for this many months, for runtimes without the operator; every
+    /// column over months then has this length.
+    #[arg(long, value_name = "MONTHS")]
+    pub unroll: Option<usize>,
 }
 
 #[derive(Debug, ClapArgs)]

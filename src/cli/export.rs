@@ -57,7 +57,7 @@ pub fn export(outcome: &Outcome, clock: &dyn Clock, path: &Path) -> Result<Strin
     };
     let derive = |bundle_id: &str| {
         let identity = bundle::Identity { bundle_id, model: name };
-        match onnx::export(&contents, identity, onnx::Signature::Columns) {
+        match onnx::export(&contents, identity, onnx::Style::default()) {
             Ok(exported) => Ok(vec![(bundle::ONNX.to_owned(), exported.bytes)]),
             // The bundle is whole without it.
             Err(error) if error.kind == Kind::Usage => {

@@ -18,8 +18,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             return Err(error.hint("write --format onnx, safetensors or mlflow"));
         }
     };
-    if args.format != "onnx" && args.signature != onnx::Signature::Columns {
-        return Err(Kind::Usage.msg("--signature belongs to --format onnx").hint("leave it out"));
+    let styled = args.signature != onnx::Signature::Columns || args.unroll.is_some();
+    if args.format != "onnx" && styled {
+        let error = Kind::Usage.msg("--signature and --unroll belong to --format onnx");
+        return Err(error.hint("leave them out"));
     }
     let cpu = tensors::choose(tensors::Want::Cpu)?;
     let folder = bundle_of(&args.from);
@@ -31,7 +33,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 }
 
 fn as_onnx(args: &ExportArgs, manifest: &Manifest, contents: &Contents) -> Result<String> {
-    let exported = onnx::export(contents, manifest.identity(), args.signature)?;
+    let style = onnx::Style { signature: args.signature, unroll: args.unroll };
+    let exported = onnx::export(contents, manifest.identity(), style)?;
     fsx::publish_bytes(&args.out, &exported.bytes)?;
     Ok(format!(
         "  {:.1} MB, {} operators, opset {} and ai.onnx.ml {}\n  inputs   {}\n  outputs  {}",

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Contents, Manifest};
 use crate::error::{Kind, Result};
-use crate::onnx::{self, AS_OF, Column, Columns, HISTORY, Holds, Signature};
+use crate::onnx::{self, AS_OF, Column, Columns, HISTORY, Holds, Style};
 
 /// The file that makes a folder an MLflow model.
 pub const MLMODEL: &str = "MLmodel";
@@ -27,7 +27,7 @@ const REQUIREMENTS: [&str; 3] = ["numpy==2.4.6", "onnxruntime==1.32.0", "pandas=
 /// # Errors
 /// Those of [`onnx::export`].
 pub fn files(contents: &Contents, manifest: &Manifest) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let exported = onnx::export(contents, manifest.identity(), Signature::Columns)?;
+    let exported = onnx::export(contents, manifest.identity(), Style::default())?;
     let columns = Columns::new(&contents.model, &contents.features)?;
     let read = |name: &str| exported.inputs.iter().any(|input| input == name);
     let inputs = Inputs {

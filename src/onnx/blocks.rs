@@ -122,7 +122,7 @@ impl<'a> Blocks<'a> {
         // Without months only dates are left, as numbers of their own.
         let days = self.inputs.columns.dated_numbers.iter().map(|column| {
             let day = self.inputs.number(column);
-            Some(history::day_alone(g, &day))
+            Some(history::months_of(g, &day))
         });
         let days: Vec<_> = days.collect();
         Ok(joined(g, days).map(|days| g.unsqueeze(&days, &[1])))

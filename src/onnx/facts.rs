@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Signature;
 use super::inputs::{
     AS_OF, AS_OF_MEANING, Column, Columns, HISTORY, HISTORY_MEANING, Holds, MATRIX,
 };
+use super::{Signature, Style};
 use crate::bundle::Contents;
 use crate::bundle::Identity;
 use crate::error::{Kind, Result};
@@ -26,22 +26,24 @@ pub const CURVE_MEANING: &str =
 pub fn facts(
     contents: &Contents,
     identity: Identity,
-    (signature, columns): (Signature, &Columns),
+    (style, columns): (Style, &Columns),
     read: &BTreeSet<&str>,
 ) -> Result<Vec<(&'static str, String)>> {
     let model = &contents.model;
     let members: Vec<Value> = (model.members.iter())
         .map(|member| json!({ "name": member.name, "weight": member.weight }))
         .collect();
-    Ok(vec![
+    let mut facts = vec![
         ("bundle_id", identity.bundle_id.to_owned()),
         ("model", identity.model.to_owned()),
         ("members", text(&members)?),
-        ("signature", signature.name().to_owned()),
-        ("schema", text(&schema(signature, columns, read))?),
+        ("signature", style.signature.name().to_owned()),
+        ("schema", text(&schema(style.signature, columns, read))?),
         ("label", text(&model.label)?),
         ("calibration", text(&model.calibrator)?),
-    ])
+    ];
+    facts.extend(style.unroll.map(|months| ("months", months.to_string())));
+    Ok(facts)
 }
 
 fn text(value: &impl Serialize) -> Result<String> {

@@ -242,7 +242,7 @@ fn mean(g: &mut Graph, values: &[Value]) -> Value {
         counts.push(g.cast(&present, F32));
     }
     let (sum, count) = (g.sum(&sums), g.sum(&counts));
-    g.div(&sum, &count) // 0 / 0 is NaN, which is what missing means.
+    g.quotient(&sum, &count) // 0 / 0 is NaN, which is what missing means.
 }
 
 /// Sine and cosine of the month of the year.
@@ -260,7 +260,7 @@ fn since_day(g: &mut Graph, day: &Value, now: &Value) -> Value {
     let end = first_day_after(g, now);
     let end = g.cast(&end, F32);
     let days = g.sub(&end, day);
-    let months = g.div_number(&days, f64::from(DAYS_PER_MONTH));
+    let months = months_of(g, &days);
     let known = g.compare_number("Greater", &days, 0.0);
     let missing = g.scalar(f64::NAN, F32);
     g.choose(&known, &months, &missing)
@@ -285,7 +285,8 @@ fn first_day_after(g: &mut Graph, now: &Value) -> Value {
     g.add_number(&sum, -DAYS_TO_1970)
 }
 
-/// A day where there is no calendar: the number itself is the feature.
-pub fn day_alone(g: &mut Graph, day: &Value) -> Value {
-    g.div_number(day, f64::from(DAYS_PER_MONTH))
+/// Days as months.
+pub fn months_of(g: &mut Graph, days: &Value) -> Value {
+    let month = g.scalar(f64::from(DAYS_PER_MONTH), F32);
+    g.quotient(days, &month)
 }

@@ -4,13 +4,14 @@
 //! very code that training uses: an empty customer is read, and its panel says where each column
 //! ends up.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::graph::{Axis, Graph, Value};
 use super::proto::ElementType::{F32, I64, Text};
-use super::{Attr, Call, ML, Signature};
+use super::{Attr, Call, ML, Signature, Style};
 use crate::bundle::Model;
 use crate::error::{Kind, Result};
 use crate::features::derive::{Layout, column};
@@ -182,7 +183,11 @@ impl Names {
 /// The inputs of a graph. All are declared; those that nothing reads are dropped in the end.
 pub struct Inputs {
     pub columns: Columns,
+    /// See [`Style::unroll`].
+    pub unroll: Option<usize>,
     values: BTreeMap<String, Value>,
+    /// Codes of categories that some member has asked for, by column: a text is looked up once.
+    coded: RefCell<BTreeMap<String, Value>>,
     history: Option<Value>,
     as_of: Option<Value>,
 }
@@ -190,9 +195,9 @@ pub struct Inputs {
 impl Inputs {
     /// # Errors
     /// [`Kind::Usage`] for a matrix where the model has months.
-    pub fn declare(g: &mut Graph, columns: Columns, signature: Signature) -> Result<Self> {
-        match signature {
-            Signature::Columns => Ok(Self::by_name(g, columns)),
+    pub fn declare(g: &mut Graph, columns: Columns, style: Style) -> Result<Self> {
+        match style.signature {
+            Signature::Columns => Ok(Self::by_name(g, columns, style.unroll)),
             Signature::Matrix if columns.dated => Err(Kind::Usage
                 .msg("the signature `matrix` is for models without months, and this one has months")
                 .hint("leave out --signature, so that every column is an input of its own")),
@@ -200,9 +205,9 @@ impl Inputs {
         }
     }
 
-    fn by_name(g: &mut Graph, columns: Columns) -> Self {
+    fn by_name(g: &mut Graph, columns: Columns, unroll: Option<usize>) -> Self {
         let rows = [Axis::Any("N"), Axis::Fixed(1)];
-        let months = [Axis::Any("N"), Axis::Any("T")];
+        let months = [Axis::Any("N"), unroll.map_or(Axis::Any("T"), Axis::Fixed)];
         let mut values = BTreeMap::new();
         for column in columns.all() {
             let of = if column.holds == Holds::Category { Text } else { F32 };
@@ -213,7 +218,7 @@ impl Inputs {
         let dated = columns.dated;
         let history = dated.then(|| g.input(HISTORY, I64, &rows, HISTORY_MEANING));
         let as_of = columns.needs_as_of().then(|| g.input(AS_OF, I64, &rows, AS_OF_MEANING));
-        Inputs { columns, values, history, as_of }
+        Inputs { columns, unroll, values, coded: RefCell::default(), history, as_of }
     }
 
     fn of_matrix(g: &mut Graph, columns: Columns) -> Self {
@@ -228,7 +233,8 @@ impl Inputs {
             });
             values.insert(column.name.clone(), value);
         }
-        Inputs { columns, values, history: None, as_of: None }
+        let (coded, history, as_of) = (RefCell::default(), None, None);
+        Inputs { columns, unroll: None, values, coded, history, as_of }
     }
 
     /// `[N, 1]` or `[N, T]`, 32-bit numbers or text.
@@ -244,12 +250,16 @@ impl Inputs {
 
     /// Codes of a category, `[N, 1]` or `[N, T]`: 0 = missing, 1 = any value without a code.
     pub fn codes(&self, g: &mut Graph, column: &Column, fitted: &FittedCategory) -> Value {
-        let value = self.value(column);
-        let scope = format!("categories/{}", column.name);
-        g.within(&scope, |g| match value.of {
-            Text => look_up(g, &value, fitted),
-            _ => checked(g, &value, fitted.codes()),
-        })
+        let mut coded = self.coded.borrow_mut();
+        let codes = coded.entry(column.name.clone()).or_insert_with(|| {
+            let value = self.value(column);
+            let scope = format!("categories/{}", column.name);
+            g.within(&scope, |g| match value.of {
+                Text => look_up(g, &value, fitted),
+                _ => checked(g, &value, fitted.codes()),
+            })
+        });
+        codes.clone()
     }
 
     /// `[N, 1]`; the model has months.

@@ -43,9 +43,10 @@ pub use graph::{OPSET, OPSET_ML};
 pub use inputs::{AS_OF, Column, Columns, HISTORY, Holds};
 
 /// What the model is called with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Signature {
     /// An input for each raw column.
+    #[default]
     Columns,
     /// One matrix of numbers `[N, F]`; for models without months.
     Matrix,
@@ -72,6 +73,18 @@ impl std::str::FromStr for Signature {
     }
 }
 
+/// How a model is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Style {
+    pub signature: Signature,
+    /// Months that the GRU is written out for, step by step, so that a runtime needs no operator
+    /// for it; then the months' axis has this length. None for the operator and any months.
+    pub unroll: Option<usize>,
+}
+
+/// Months a GRU may be written out for: 15 operators for each month and layer.
+const UNROLL_MAX: usize = 240;
+
 /// A model as a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exported {
@@ -87,12 +100,13 @@ pub struct Exported {
 /// # Errors
 /// [`Kind::Usage`] for what cannot be exported, with what to do; [`Kind::Corrupt`] if the contents
 /// do not fit together.
-pub fn export(contents: &Contents, identity: Identity, signature: Signature) -> Result<Exported> {
+pub fn export(contents: &Contents, identity: Identity, style: Style) -> Result<Exported> {
     let (model, fitted) = (&contents.model, &contents.features);
+    check_unroll(style.unroll, &contents.model.members)?;
     let mut graph = Graph::default();
     let g = &mut graph;
     let columns = Columns::new(model, fitted)?;
-    let inputs = Inputs::declare(g, columns.clone(), signature)?;
+    let inputs = Inputs::declare(g, columns.clone(), style)?;
     let mut blocks = Blocks::new(g, fitted, inputs)?;
     let mut shares = Vec::new();
     let mut curve = None;
@@ -116,7 +130,7 @@ pub fn export(contents: &Contents, identity: Identity, signature: Signature) -> 
         g.output(&bent, CURVE, &axes, facts::CURVE_MEANING);
         outputs.push(CURVE);
     }
-    let facts = facts::facts(contents, identity, (signature, &columns), &graph.read_inputs())?;
+    let facts = facts::facts(contents, identity, (style, &columns), &graph.read_inputs())?;
     let finished = graph.finish("churn", facts::DESCRIPTION, &facts);
     Ok(Exported { bytes: finished.bytes, inputs: finished.inputs, outputs, nodes: finished.nodes })
 }
@@ -148,6 +162,24 @@ fn of_member(
             Ok(Uncalibrated { log_odds: logistic::log_odds(g, blocks, logistic)?, curve: None })
         }
         _ => Err(Kind::Corrupt.msg(format!("`{}` is of another form than its file", member.name))),
+    }
+}
+
+fn check_unroll(unroll: Option<usize>, members: &[Member]) -> Result<()> {
+    let is_gru = |member: &Member| match &member.form {
+        Form::Network { architecture, .. } => architecture.kind.is_sequence(),
+        _ => false,
+    };
+    match unroll {
+        Some(_) if !members.iter().any(is_gru) => Err(Kind::Usage
+            .msg("--unroll writes a GRU out, and this model has none")
+            .hint("leave it out")),
+        Some(months) if months == 0 || months > UNROLL_MAX => {
+            let error =
+                Kind::Usage.msg(format!("--unroll {months} is not within 1 and {UNROLL_MAX}"));
+            Err(error.hint("give the months of the longest history"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -54,6 +54,14 @@ impl Graph {
         self.pair("MatMul", a, b)
     }
 
+    /// a / b of 32-bit numbers, where a decision or a narrow bin hangs on the last bit. In 64 bits it
+    /// is the same also in a runtime that multiplies with 1 / b, as tract does.
+    pub fn quotient(&mut self, a: &Value, b: &Value) -> Value {
+        let [a, b] = [a, b].map(|x| self.cast(x, F64));
+        let quotient = self.div(&a, &b);
+        self.cast(&quotient, F32)
+    }
+
     pub fn add_number(&mut self, x: &Value, number: f64) -> Value {
         let number = self.scalar(number, x.of);
         self.add(x, &number)
@@ -134,8 +142,10 @@ impl Graph {
         self.unary("Sign", x)
     }
 
+    /// In 32 bits, since tract knows it of those only.
     pub fn is_nan(&mut self, x: &Value) -> Value {
-        self.op("IsNaN", &[x], vec![], Bool)
+        let x = self.cast(x, F32);
+        self.op("IsNaN", &[&x], vec![], Bool)
     }
 
     pub fn not(&mut self, x: &Value) -> Value {
@@ -264,11 +274,17 @@ impl Graph {
 
     /// Zeros `[N, 1]` of 32-bit numbers for a value of N rows.
     pub fn zero_column(&mut self, like: &Value) -> Value {
+        self.zeros(like, 1)
+    }
+
+    /// Zeros `[N, width]`.
+    pub fn zeros(&mut self, like: &Value, width: usize) -> Value {
         let shape = self.op("Shape", &[like], vec![], I64);
         let rows = self.slice(&shape, 0, 0, Some(1));
-        let one = self.ints(&[1]);
-        let shape = self.concat(0, &[rows, one]);
-        self.op("ConstantOfShape", &[&shape], vec![], F32)
+        let width = self.ints(&[width as i64]);
+        let shape = self.concat(0, &[rows, width]);
+        let zero = self.scalar(0.0, F32);
+        self.op("Expand", &[&zero, &shape], vec![], F32)
     }
 
     /// log(1 + x) of 64-bit numbers above -1.

@@ -85,15 +85,16 @@ fn centred(g: &mut Graph, found: &[(f32, f32, bool)], smooth: bool, x: &Value) -
     let centers = g.f32s("centers", &[found.len()], &centers);
     let scales = g.f32s("scales", &[found.len()], &scales);
     let z = g.sub(x, &centers);
-    let z = g.div(&z, &scales);
+    let z = g.quotient(&z, &scales);
     if !smooth {
         return z;
     }
-    let clipped = g.div_number(&z, f64::from(CLIP));
+    let most = g.scalar(f64::from(CLIP), F32);
+    let clipped = g.quotient(&z, &most);
     let square = g.mul(&clipped, &clipped);
     let sum = g.add_number(&square, 1.0);
     let root = g.sqrt(&sum);
-    g.div(&z, &root)
+    g.quotient(&z, &root)
 }
 
 /// Linear between points: the score of the first one, and of each step the share that x has come.

@@ -4,7 +4,7 @@
 //! A shorter history stands at the end of T, and the months before it must leave the state where
 //! it is. They carry a flag that opens the update gate, so that the new state is the old one; that
 //! needs no `sequence_lens`, which not every runtime knows, and keeps a state from before the first
-//! month.
+//! month. For runtimes without the operator it can be written out, month by month.
 
 use super::super::Attr;
 use super::super::blocks::Blocks;
@@ -129,14 +129,14 @@ fn stack(
     let valid = blocks.history()?.valid()?;
     let valid = g.transpose(&valid, &[1, 0]);
     let valid = g.unsqueeze(&valid, &[2]);
-    let before = g.not(&valid);
-    let hold = g.cast(&before, F32);
     // Time first, `[T, N, ..]`, from here on.
     let mut x = g.transpose(&months, &[1, 0, 2]);
     let mut last = None;
     for layer in 0..spec.layers {
-        let found = g.within(&format!("gru.{layer}"), |g| {
-            layer_of(g, (&x, &hold), (spec, weights, layer), starts.get(layer))
+        let start = starts.get(layer);
+        let found = g.within(&format!("gru.{layer}"), |g| match blocks.inputs.unroll {
+            None => operator(g, (&x, &valid), (spec, weights, layer), start),
+            Some(months) => unrolled(g, (&x, &valid), (spec, weights, layer), (start, months)),
         })?;
         x = found.0;
         last = Some(found.1);
@@ -162,15 +162,17 @@ fn stack(
 }
 
 /// All states `[T, N, H]` and the last one `[N, H]`.
-fn layer_of(
+fn operator(
     g: &mut Graph,
-    (x, hold): (&Value, &Value),
+    (x, valid): (&Value, &Value),
     (spec, weights, layer): (&GruSpec, &Weights, usize),
     start: Option<&Value>,
 ) -> Result<(Value, Value)> {
     let hidden = spec.hidden;
     let name = |part: &str| format!("stack.layers.{layer}.{part}");
-    let flagged = g.concat(2, &[x.clone(), hold.clone()]);
+    let before = g.not(valid);
+    let hold = g.cast(&before, F32);
+    let flagged = g.concat(2, &[x.clone(), hold]);
     let input = weights.tensor(&name("input_weight"))?;
     let width = input.shape[0];
     let mut turned = gates(&input.values, width, hidden);
@@ -208,6 +210,69 @@ fn layer_of(
     };
     let found = g.call(call);
     Ok((g.squeeze(&found[0], &[1]), g.squeeze(&found[1], &[0])))
+}
+
+/// The same month by month, in operators that every runtime has.
+fn unrolled(
+    g: &mut Graph,
+    (x, valid): (&Value, &Value),
+    (spec, weights, layer): (&GruSpec, &Weights, usize),
+    (start, months): (Option<&Value>, usize),
+) -> Result<(Value, Value)> {
+    let mut get = |part: &str| weights.get(g, &format!("stack.layers.{layer}.{part}"));
+    let [input, recurrent] = [get("input_weight")?, get("hidden_weight")?];
+    let [input_bias, recurrent_bias] = [get("input_bias")?, get("hidden_bias")?];
+    let from_input = g.matmul(x, &input);
+    let from_input = g.add(&from_input, &input_bias);
+    let mut state = match start {
+        Some(start) => start.clone(),
+        None => {
+            let first = at_month(g, x, 0);
+            g.zeros(&first, spec.hidden)
+        }
+    };
+    let mut states = Vec::with_capacity(months);
+    for month in 0..months {
+        let next = g.within(&format!("month_{month}"), |g| {
+            let inner = g.matmul(&state, &recurrent);
+            let inner = g.add(&inner, &recurrent_bias);
+            let outer = at_month(g, &from_input, month);
+            let next = step(g, (&outer, &inner), &state, spec.hidden);
+            let known = at_month(g, valid, month);
+            g.choose(&known, &next, &state)
+        });
+        states.push(g.unsqueeze(&next, &[0]));
+        state = next;
+    }
+    Ok((g.concat(0, &states), state))
+}
+
+/// The next state, from what the input and the state give each gate: r, z, n.
+fn step(g: &mut Graph, (outer, inner): (&Value, &Value), state: &Value, hidden: usize) -> Value {
+    let gate = |g: &mut Graph, of: &Value, at: i64| {
+        let hidden = hidden as i64;
+        g.slice(of, 1, at * hidden, Some((at + 1) * hidden))
+    };
+    let [reset, update] = [0, 1].map(|at| {
+        let parts = [gate(g, outer, at), gate(g, inner, at)];
+        let sum = g.add(&parts[0], &parts[1]);
+        g.sigmoid(&sum)
+    });
+    let remembered = gate(g, inner, 2);
+    let remembered = g.mul(&reset, &remembered);
+    let new = gate(g, outer, 2);
+    let new = g.add(&new, &remembered);
+    let new = g.tanh(&new);
+    let back = g.sub(state, &new);
+    let back = g.mul(&update, &back);
+    g.add(&new, &back)
+}
+
+/// One month of `[T, N, W]`, `[N, W]`.
+fn at_month(g: &mut Graph, x: &Value, month: usize) -> Value {
+    let month = month as i64;
+    let one = g.slice(x, 0, month, Some(month + 1));
+    g.squeeze(&one, &[0])
 }
 
 /// `[inputs, 3H]` in the order r, z, n to `[3H, inputs]` in the order z, r, n.
