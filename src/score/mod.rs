@@ -118,8 +118,9 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
     let job = &Job { partitions, ..*job };
     let divided = Divided::new(job)?;
     let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0 };
-    for part in parts(&divided, partitions) {
-        let Some(part) = part? else { continue };
+    let parts = parts(&divided, partitions).into_iter().collect::<Result<Vec<_>>>()?;
+    scores.rows.reserve_exact(parts.iter().flatten().map(|part| part.rows.len()).sum());
+    for part in parts.into_iter().flatten() {
         scores.rows.extend(part.rows);
         scores.gone += part.gone;
     }
@@ -128,7 +129,8 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
             .msg("the input holds no customer who could still leave")
             .hint("are the files empty, or does the data begin after the as-of month?"));
     }
-    scores.rows.par_sort_by(|a, b| {
+    // No two rows are equal, and a stable sort would take as much memory again.
+    scores.rows.par_sort_unstable_by(|a, b| {
         b.risk.total_cmp(&a.risk).then_with(|| a.customer_id.cmp(&b.customer_id))
     });
     Ok(scores)
