@@ -206,7 +206,11 @@ fn what_cannot_be_exported_is_refused() {
     let out = tables.path("wrong");
     for (format, more, expected) in [
         ("safetensors", &[][..], "`trees` is no network"),
-        ("safetensors", &["--signature", "matrix"], "--signature and --unroll belong to --format onnx"),
+        (
+            "safetensors",
+            &["--signature", "matrix"],
+            "--signature and --unroll belong to --format onnx",
+        ),
         ("mlflow", &["--signature", "matrix"], "--signature and --unroll belong to --format onnx"),
         ("tensorflow", &[], "write --format onnx, safetensors or mlflow"),
     ] {

@@ -11,7 +11,7 @@ use crate::config::ModelKind;
 use crate::error::{Kind, Result};
 use crate::features::{self, Encoder, FittedFeatures, RawKind};
 use crate::nn::params::{self, Parameters};
-use crate::nn::{Architecture, Network};
+use crate::nn::{Architecture, NativeMlp, Network};
 use crate::panel::Snapshots;
 use crate::seeds::Seeds;
 use crate::tensors::{Examples, Resident, Targets};
@@ -57,7 +57,18 @@ pub enum Learned {
 
 /// A model that can compute.
 pub enum Ready {
-    Network { kind: ModelKind, network: Box<Network>, reading: Reading, device: Device },
+    /// An MLP on a CPU.
+    Mlp {
+        kind: ModelKind,
+        network: Box<NativeMlp>,
+        reading: Reading,
+    },
+    Network {
+        kind: ModelKind,
+        network: Box<Network>,
+        reading: Reading,
+        device: Device,
+    },
     Trees(Trees),
     Logistic(Logistic),
 }
@@ -148,11 +159,18 @@ impl Learned {
                     return Err(Kind::Corrupt.msg("holds a number that is not finite"));
                 }
                 let fresh = architecture.init(&Seeds::new(0), device);
-                Ok(Ready::Network {
-                    kind: architecture.kind,
-                    network: Box::new(params::load(fresh, parameters)?.valid()),
-                    reading: Reading { hazards: architecture.hazards, shift: *log_odds_shift },
-                    device: device.clone(),
+                let network = params::load(fresh, parameters)?.valid();
+                let kind = architecture.kind;
+                let reading = Reading { hazards: architecture.hazards, shift: *log_odds_shift };
+                Ok(match network {
+                    Network::Mlp(network) if *device == Device::flex() => {
+                        let network = Box::new(network.native(architecture.numbers));
+                        Ready::Mlp { kind, network, reading }
+                    }
+                    network => {
+                        let (network, device) = (Box::new(network), device.clone());
+                        Ready::Network { kind, network, reading, device }
+                    }
                 })
             }
             (Learned::Trees(trees), Form::Trees) => {
@@ -203,6 +221,20 @@ impl Ready {
         chosen: &[u32],
     ) -> Uncalibrated {
         let log_odds = match self {
+            Ready::Mlp { kind, network, reading } => {
+                let outputs = network.outputs(chosen.len(), &|row, numbers, codes| {
+                    let (customer, since) = snapshots.place(encoder.panel(), chosen[row] as usize);
+                    match kind {
+                        ModelKind::Static => encoder.fixed(customer, numbers),
+                        _ => encoder.snapshot(customer, since, numbers),
+                    }
+                    encoder.codes(customer, codes);
+                });
+                let train::Outlook { log_odds, curves } =
+                    train::read(&outputs, chosen.len(), *reading);
+                let log_odds = log_odds.into_iter().map(f64::from).collect();
+                return Uncalibrated { log_odds, curves };
+            }
             Ready::Network { kind, network, reading, device } => {
                 let targets = Targets::Window;
                 let examples = Examples { encoder, snapshots, chosen, targets };

@@ -151,12 +151,13 @@ fn months_since(day: Option<i32>, now: crate::clock::Month, panel: &Panel) -> f3
 /// longer than the history covers what there is; missing months take no part.
 pub fn windows(panel: &Panel, months: &[u32], place: (usize, usize), out: &mut [f32]) {
     let (customer, since) = place;
-    let first = panel.offsets[customer];
+    let (first, width) = (panel.offsets[customer], panel.measures.len());
+    let history = &panel.values[first * width..(first + since + 1) * width];
     let mut at = 0;
-    for measure in 0..panel.measures.len() {
+    for measure in 0..width {
         for &window in months {
             let from = (since + 1).saturating_sub(window as usize);
-            let values = (from..=since).map(|i| panel.at(first + i)[measure]);
+            let values = history[from * width + measure..].iter().step_by(width).copied();
             aggregate(values, &mut out[at..at + WINDOWED.len()]);
             at += WINDOWED.len();
         }

@@ -6,6 +6,8 @@ use burn::nn::{Embedding, EmbeddingConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::Architecture;
+use super::ops::native::mlp as native;
+use super::ops::native::pieces::{Bins, Shape, Table, Weights};
 use super::ops::pieces::{Grid, NO_BIN, PieceWeights, pieces};
 
 /// Joins embedded numbers, numbers as they are, and embedded categories.
@@ -36,6 +38,29 @@ impl Inputs {
         plain + binned * architecture.mlp.piece_width + embedded
     }
 
+    /// The same for one row after the other on a CPU.
+    pub fn native(&self, numbers: usize) -> native::Inputs {
+        // Without numbers there is one column of zeros.
+        let numbers = numbers.max(1);
+        let columns = self.pieces.as_ref().and_then(|pieces| pieces.columns.as_ref());
+        let (binned, plain) = match (columns, &self.pieces) {
+            (Some(columns), _) => (places(&columns.binned), places(&columns.plain)),
+            (None, Some(_)) => ((0..numbers).collect(), Vec::new()),
+            (None, None) => (Vec::new(), (0..numbers).collect()),
+        };
+        let table = |embedding: &Embedding| {
+            let weight = embedding.weight.val();
+            let width = weight.dims()[1];
+            (values(weight), width)
+        };
+        native::Inputs {
+            numbers,
+            pieces: self.pieces.as_ref().map(|pieces| (binned, pieces.native())),
+            plain,
+            embeddings: self.embeddings.iter().map(table).collect(),
+        }
+    }
+
     /// `numbers [B, F]`, `codes [B, C]` to `[B, width]`.
     pub fn forward(&self, numbers: Tensor<2>, codes: Option<Tensor<2, Int>>) -> Tensor<2> {
         let mut parts = match &self.pieces {
@@ -52,6 +77,16 @@ impl Inputs {
         }
         if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 1) }
     }
+}
+
+/// The numbers of a tensor, on the host.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec_as().expect("networks are made of f32")
+}
+
+fn places(columns: &Tensor<1, Int>) -> Vec<usize> {
+    let places: Vec<i32> = columns.clone().into_data().try_into_vec_as().expect("column numbers");
+    places.into_iter().map(|place| place as usize).collect()
 }
 
 /// What is known of each number and each category, for every column that [`Inputs`] makes of them.
@@ -133,6 +168,16 @@ impl Pieces {
             slope: line(),
             bias: line(),
         })
+    }
+
+    fn native(&self) -> Table<'static> {
+        let [numbers, bins, width] = self.weight.val().dims();
+        let [lows, inverses] = [&self.lows, &self.inverses].map(|tensor| values(tensor.clone()));
+        let weight = values(self.weight.val());
+        let [slope, bias] = [&self.slope, &self.bias].map(|line| values(line.val()));
+        let weights = Weights { weight: &weight, slope: &slope, bias: &bias };
+        let bins_at = Bins { lows: &lows, inverses: &inverses };
+        Table::new(Shape { numbers, bins, width }, bins_at, &weights).into_owned()
     }
 
     /// Embedded numbers, and numbers as they are where there are any.

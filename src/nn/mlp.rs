@@ -8,10 +8,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Architecture;
 use super::blocks::{Draws, dense};
-use super::inputs::Inputs;
+use super::inputs::{Inputs, values};
 use super::ops::join::dropout;
 use super::ops::linear::Activation;
 use super::ops::members::{heads, spread};
+use super::ops::native::linear::{Layer, Scale};
+use super::ops::native::mlp as native;
 use crate::tensors::Batch;
 
 /// What is left of a column in which trees find nothing; a network may.
@@ -85,6 +87,31 @@ impl MlpNet {
         self
     }
 
+    /// The same network on plain slices, which predicts a row at a time on a CPU; `numbers` as in
+    /// its architecture. Its outputs are those of [`MlpNet::forward`] without dropout, to the bit.
+    pub fn native(&self, numbers: usize) -> native::Mlp {
+        let layer = |layer: &Linear| {
+            let weight = layer.weight.val();
+            let [inputs, outputs] = weight.dims();
+            let bias = match &layer.bias {
+                Some(bias) => values(bias.val()),
+                None => vec![0.0; outputs],
+            };
+            let weight = values(weight);
+            Layer::new((inputs, outputs), weight.into(), bias.into(), Activation::Relu)
+        };
+        native::Mlp {
+            inputs: self.inputs.native(numbers),
+            layers: self.layers.iter().map(layer).collect(),
+            members: native::Members {
+                scale: Scale::new(self.scale.weight.dims()[0], &values(self.scale.weight.val())),
+                early: self.early,
+                weight: values(self.head.weight.val()),
+                bias: values(self.head.bias.val()),
+            },
+        }
+    }
+
     /// Log-odds `[B, 1, k K]`: output m K + j is member m's of month j.
     pub fn forward(&self, batch: &Batch) -> Tensor<3> {
         let mut draws = Draws::new(batch.noise);
@@ -107,47 +134,4 @@ impl MlpNet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::WORTH_MIN;
-    use crate::config::{GruSpec, MlpShape, ModelKind};
-    use crate::nn::{Architecture, Network};
-    use crate::seeds::Seeds;
-    use burn::tensor::Device;
-
-    #[test]
-    fn columns_begin_at_what_they_are_worth() {
-        let mlp = MlpShape {
-            width: 4,
-            members: 3,
-            piece_width: 2,
-            embedding_max: 2,
-            early: true,
-            ..MlpShape::default()
-        };
-        let network = |relevance: &[f32]| {
-            let architecture = Architecture {
-                kind: ModelKind::Mlp,
-                mlp: mlp.clone(),
-                gru: GruSpec::default(),
-                numbers: 2,
-                borders: vec![vec![], vec![0.0, 1.0, 2.0]],
-                categories: vec![5],
-                relevance: relevance.to_vec(),
-                months: 0,
-                hazards: 1,
-            };
-            let network = architecture.init(&Seeds::new(1), &Device::flex());
-            let Network::Mlp(network) = network else { unreachable!("asked for") };
-            network.scale.weight.val().into_data().try_to_vec::<f32>().expect("floats")
-        };
-        let signs = network(&[]);
-        assert!(signs.iter().all(|sign| sign.abs() == 1.0));
-        // First the number with bins, then the plain one, then the category.
-        let half = WORTH_MIN + (1.0 - WORTH_MIN) / 2.0;
-        let worth = [1.0f32, 1.0, WORTH_MIN, half, half];
-        let found = network(&[0.0, 1.0, 0.5]);
-        for ((found, sign), worth) in found.iter().zip(&signs).zip(worth.iter().cycle()) {
-            assert!((found - sign * worth).abs() < 1e-6, "{found} {sign} {worth}");
-        }
-    }
-}
+mod tests;

@@ -26,6 +26,7 @@ use crate::tensors::Batch;
 
 pub use gru::{GruNet, HybridNet};
 pub use mlp::MlpNet;
+pub use ops::native::mlp::Mlp as NativeMlp;
 pub use plain::PlainMlp;
 
 /// What a network's shape follows from; it is stored in the bundle.

@@ -1,5 +1,7 @@
 //! Static facts of customers, in versions where a source says from when a row is true.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::build::{LEFT_OUT, Reader};
@@ -40,15 +42,12 @@ pub enum AttributeCells {
 
 impl AttributeCells {
     /// Codes of texts.
-    pub(super) fn categories(texts: &[Option<String>]) -> Self {
-        let mut values: Vec<String> = texts.iter().flatten().cloned().collect();
-        values.sort();
-        values.dedup();
-        let code = |text: &String| {
-            values.binary_search(text).expect("every value is in the list made of them") as u32
-        };
-        let codes = texts.iter().map(|text| text.as_ref().map(code)).collect();
-        AttributeCells::Category { codes, values }
+    pub(super) fn categories<'t>(texts: impl Iterator<Item = Option<&'t str>> + Clone) -> Self {
+        let mut ranks: BTreeMap<&str, u32> =
+            texts.clone().flatten().map(|text| (text, 0)).collect();
+        ranks.values_mut().zip(0..).for_each(|(to, rank)| *to = rank);
+        let codes = texts.map(|text| text.map(|text| ranks[text])).collect();
+        AttributeCells::Category { codes, values: ranks.into_keys().map(str::to_owned).collect() }
     }
 }
 
@@ -59,7 +58,9 @@ impl From<Cells> for AttributeCells {
                 AttributeCells::Number(cells.into_iter().map(|cell| cell as f32).collect())
             }
             Cells::Date(cells) => AttributeCells::Date(cells),
-            Cells::Category(texts) => AttributeCells::categories(&texts),
+            Cells::Category(texts) => {
+                AttributeCells::categories((0..texts.len()).map(|row| texts.get(row)))
+            }
         }
     }
 }
@@ -219,8 +220,7 @@ fn permute(cells: Cells, order: &[u32]) -> AttributeCells {
             AttributeCells::Date(order.iter().map(|&i| cells[i as usize]).collect())
         }
         Cells::Category(cells) => {
-            let texts: Vec<_> = order.iter().map(|&i| cells[i as usize].clone()).collect();
-            AttributeCells::categories(&texts)
+            AttributeCells::categories(order.iter().map(|&i| cells.get(i as usize)))
         }
     }
 }

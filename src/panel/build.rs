@@ -113,6 +113,8 @@ pub(super) struct Reader<'a> {
     inputs: &'a Inputs,
     extent: &'a Extent<'a>,
     ids: HashMap<String, u32>,
+    /// The customer of the row before: most tables have a customer's rows together.
+    before: Option<(String, u32)>,
     /// Set once the first attributes source said who is a customer.
     closed: bool,
     report: BuildReport,
@@ -121,7 +123,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(intake: &'a Intake, inputs: &'a Inputs, extent: &'a Extent<'a>) -> Self {
         let report = BuildReport::default();
-        Reader { intake, inputs, extent, ids: HashMap::new(), closed: false, report }
+        Reader { intake, inputs, extent, ids: HashMap::new(), before: None, closed: false, report }
     }
 
     /// Attributes first: they decide who is a customer.
@@ -137,7 +139,14 @@ impl<'a> Reader<'a> {
 
     /// The number of a customer; None if it is not to be kept or not known.
     pub(super) fn customer(&mut self, key: &str) -> Option<u32> {
+        if let Some((_, number)) = self.before.as_ref().filter(|(before, _)| before == key) {
+            return Some(*number);
+        }
         if let Some(&number) = self.ids.get(key) {
+            let (mut before, _) = self.before.take().unwrap_or_default();
+            before.clear();
+            before.push_str(key);
+            self.before = Some((before, number));
             return Some(number);
         }
         if !(self.extent.keep)(key) {

@@ -42,12 +42,13 @@ impl Reader<'_> {
         let mut events = self.read_events(at, &measures)?;
         events.rows.sort_by_key(|event| (event.customer, event.month));
         let mut rows = MonthRows::new(source, names);
+        let mut room = Vec::new();
         for group in events.rows.chunk_by(|a, b| (a.customer, a.month) == (b.customer, b.month)) {
             rows.customers.push(group[0].customer);
             rows.months.push(group[0].month);
             for (at, measure) in measures.iter().enumerate() {
                 // A sum may leave the range of f32, which then holds the largest number.
-                let value = events.aggregate(group, at, measure.agg);
+                let value = events.aggregate(group, at, measure.agg, &mut room);
                 rows.values.push(value.clamp(f32::MIN.into(), f32::MAX.into()) as f32);
             }
         }
@@ -78,9 +79,12 @@ impl Reader<'_> {
                     None => 1.0,
                     Some(Cells::Number(cells)) => cells[row],
                     Some(Cells::Date(cells)) => cells[row].map_or(f64::NAN, f64::from),
-                    Some(Cells::Category(cells)) => cells[row].as_ref().map_or(f64::NAN, |word| {
+                    Some(Cells::Category(cells)) => cells.get(row).map_or(f64::NAN, |word| {
                         let next = words.len() as f64;
-                        *words.entry(word.clone()).or_insert(next)
+                        match words.get(word) {
+                            Some(&number) => number,
+                            None => *words.entry(word.to_owned()).or_insert(next),
+                        }
                     }),
                 };
                 values.extend(places.iter().map(value));
@@ -121,11 +125,17 @@ pub(super) fn needed_columns(
 
 impl Events {
     /// Missing values take no part; a group without any value is 0 for count, sum and distinct, and
-    /// missing for the others.
-    fn aggregate(&self, group: &[Event], at: usize, agg: Aggregation) -> f64 {
-        let mut values: Vec<f64> =
-            group.iter().map(|e| self.value(e, at)).filter(|v| !v.is_nan()).collect();
-        values.sort_by(f64::total_cmp);
+    /// missing for the others. `values` is scratch.
+    fn aggregate(
+        &self,
+        group: &[Event],
+        at: usize,
+        agg: Aggregation,
+        values: &mut Vec<f64>,
+    ) -> f64 {
+        values.clear();
+        values.extend(group.iter().map(|e| self.value(e, at)).filter(|v| !v.is_nan()));
+        values.sort_unstable_by(f64::total_cmp);
         let sum = || values.iter().sum::<f64>();
         match agg {
             Aggregation::Count => values.len() as f64,
@@ -163,6 +173,7 @@ mod tests {
             let rows = values.iter().enumerate().map(event).collect();
             Events { rows, values: values.iter().map(|(_, value)| *value).collect(), width: 1 }
         };
+        let aggregate = |of: &Events, agg| of.aggregate(&of.rows, 0, agg, &mut Vec::new());
         let some = events(&[(3, 5.0), (1, 2.0), (3, f64::NAN), (2, 2.0)]);
         for (agg, expected) in [
             (Aggregation::Count, 3.0),
@@ -172,10 +183,10 @@ mod tests {
             (Aggregation::Distinct, 2.0),
             (Aggregation::Last, 5.0),
         ] {
-            assert_eq!(some.aggregate(&some.rows, 0, agg), expected, "{agg:?}");
+            assert_eq!(aggregate(&some, agg), expected, "{agg:?}");
         }
         let nothing = events(&[(1, f64::NAN)]);
-        assert_eq!(nothing.aggregate(&nothing.rows, 0, Aggregation::Sum), 0.0);
-        assert!(nothing.aggregate(&nothing.rows, 0, Aggregation::Mean).is_nan());
+        assert_eq!(aggregate(&nothing, Aggregation::Sum), 0.0);
+        assert!(aggregate(&nothing, Aggregation::Mean).is_nan());
     }
 }

@@ -198,12 +198,12 @@ fn by_table(panel: &Panel, intake: &Intake, root: &Path, table: &Table) -> Resul
         };
         for (row, key) in batch.keys.iter().enumerate() {
             let at = |message: String| batch.error(Kind::Data, row, message);
-            let (Some(day), Some(text)) = (days[row], &labels[row]) else {
+            let (Some(day), Some(text)) = (days[row], labels.get(row)) else {
                 return Err(at("as-of month and label must both be there".into()));
             };
             let churned = truth(text).ok_or_else(|| no_truth(&batch, row, text))?;
             let part = match batch.cells.get(2) {
-                Some(Cells::Category(parts)) => parts[row].clone().unwrap_or_default(),
+                Some(Cells::Category(parts)) => parts[row].to_owned(),
                 _ => String::new(),
             };
             let month = Month::of_day(day);
@@ -372,11 +372,16 @@ fn read_column(
     let key = intake.key(place.source);
     let wanted = [Wanted { name: place.column.into(), kind, on_bad: OnBad::Error }];
     let mut cells: Vec<Cell> = panel.customers.iter().map(|_| Cell::Missing).collect();
+    // Most tables are sorted by customer.
+    let mut next = 0;
     scan(place.files, key, &wanted, &intake.limits(), &mut |batch| {
         for (row, key) in batch.keys.iter().enumerate() {
-            let Some(customer) = panel.customer(key) else { continue };
+            let follows = panel.customers.get(next).is_some_and(|id| id == key);
+            let found = if follows { Some(next) } else { panel.customer(key) };
+            let Some(customer) = found else { continue };
+            next = customer + 1;
             let cell = match &batch.cells[0] {
-                Cells::Category(texts) => match &texts[row] {
+                Cells::Category(texts) => match texts.get(row) {
                     Some(text) => {
                         let churned = truth(text).ok_or_else(|| no_truth(&batch, row, text))?;
                         Some(Cell::Label(churned))

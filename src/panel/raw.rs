@@ -238,7 +238,7 @@ fn read(name: &str, cells: &[&RawCell], kind: ColumnType) -> Result<AttributeCel
                 RawCell::Number(value) => Ok(Some(value.to_string())),
             };
             let texts: Vec<Option<String>> = cells.iter().map(text).collect::<Result<_>>()?;
-            AttributeCells::categories(&texts)
+            AttributeCells::categories(texts.iter().map(Option::as_deref))
         }
     })
 }

@@ -4,6 +4,8 @@
 
 use std::collections::HashSet;
 
+use rayon::prelude::*;
+
 use super::activity::time_columns;
 use super::attributes::feature_columns;
 use super::events::needed_columns;
@@ -14,14 +16,18 @@ use crate::config::{ColumnType, EventMeasure, Format, LabelSpec, OnBad, SourceKi
 use crate::error::{Kind, Result};
 use crate::fsx::Scratch;
 use crate::source::rows::RowsWriter;
-use crate::source::{Batch, Cells, DataFile, Wanted, scan};
+use crate::source::{Batch, Cells, DataFile, Texts, Wanted, scan};
 
 /// Rows that wait in all buffers together before they are written: 2^19 rows of a dozen cells are
 /// about 80 MB, and with 512 partitions still a thousand rows a block.
 const BUFFERED_ROWS_MAX: usize = 1 << 19;
 
-/// One open file each, under the usual limit of 1024 a process.
+/// One open file each, see [`OPEN_FILES_MAX`].
 pub const PARTITIONS_MAX: usize = 512;
+
+/// Files of all sources that are divided at a time: the usual limit is 1024 a process, and the
+/// tables are open too.
+const OPEN_FILES_MAX: usize = 768;
 
 /// Removes the files of a partition that is no longer needed.
 pub fn forget(intake: &Intake, scratch: &Scratch, partition: usize) -> Result<()> {
@@ -72,13 +78,13 @@ pub struct Sampled {
 }
 
 impl Sampled {
-    fn partition(self, id: &str) -> usize {
-        partition(id, self.partitions)
+    fn files(self) -> usize {
+        self.partitions + usize::from(self.one_in.is_some())
     }
 
     /// The lower half of the hash, mixed: the upper half decides the partition.
-    fn is_drawn(id: &str, one_in: u64) -> bool {
-        let mixed = (hash(id) & 0xffff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    fn is_drawn(hash: u64, one_in: u64) -> bool {
+        let mixed = (hash & 0xffff_ffff).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         mixed.is_multiple_of(one_in)
     }
 }
@@ -88,34 +94,77 @@ impl Sampled {
 /// # Errors
 /// What [`scan`] finds wrong in a file, [`Kind::Data`] for a dated row without a date.
 pub fn scatter(tables: &Tables, into: Sampled, scratch: &Scratch) -> Result<Scattered> {
-    let intake = tables.intake;
+    let sources = &tables.intake.sources;
+    // The first source of attributes decides who is a customer, and so is read before all others.
+    let decides = sources.iter().position(|source| source.kind == SourceKind::Attributes);
+    let mut others: Vec<usize> = (0..sources.len()).filter(|at| Some(*at) != decides).collect();
+    others.sort_by_key(|&at| sources[at].kind != SourceKind::Attributes);
+    let mut customers = HashSet::new();
     let mut scattered = Scattered::default();
-    let mut known: Option<HashSet<u64>> = None;
-    // Attributes first: the first source of them decides who is a customer.
-    let mut order: Vec<usize> = (0..intake.sources.len()).collect();
-    order.sort_by_key(|&at| intake.sources[at].kind != SourceKind::Attributes);
-    for at in order {
-        let source = &intake.sources[at];
-        let columns = columns(source, tables.label)?;
-        let decides = source.kind == SourceKind::Attributes && known.is_none();
-        let mut customers = HashSet::new();
-        let mut sheets = Sheets::open(at, &columns, into, scratch)?;
-        let (files, key) = (&tables.inputs.files[at], intake.key(source));
-        let stats = scan(files, key, &columns, &intake.limits(), &mut |batch| {
-            if decides {
-                customers.extend(batch.keys.iter().map(|key| hash(key)));
-            } else if source.kind != SourceKind::Attributes {
-                let (months, last) = months(source, &columns, &batch, known.as_ref())?;
+    let one = Share { into, of: 1, scratch };
+    if let Some(at) = decides {
+        scattered.add(source(tables, at, one, &mut Known::Learned(&mut customers))?);
+    }
+    let known = decides.map(|_| &customers);
+    let at_once = (OPEN_FILES_MAX / into.files()).clamp(1, rayon::current_num_threads());
+    for some in others.chunks(at_once) {
+        let share = Share { of: some.len(), ..one };
+        let read = |&at: &usize| source(tables, at, share, &mut Known::Given(known));
+        let read: Vec<_> = some.par_iter().with_max_len(1).map(read).collect();
+        read.into_iter().try_for_each(|read| read.map(|read| scattered.add(read)))?;
+    }
+    Ok(scattered)
+}
+
+/// Hashes of all customers.
+enum Known<'a> {
+    /// By the source that is read.
+    Learned(&'a mut HashSet<u64>),
+    /// None if whoever has a row is a customer.
+    Given(Option<&'a HashSet<u64>>),
+}
+
+/// Where a source goes.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    into: Sampled,
+    /// Sources that are read at a time, and share what may wait in buffers.
+    of: usize,
+    scratch: &'a Scratch,
+}
+
+/// Divides one source.
+fn source(tables: &Tables, at: usize, share: Share, known: &mut Known) -> Result<Scattered> {
+    let intake = tables.intake;
+    let source = &intake.sources[at];
+    let columns = columns(source, tables.label)?;
+    let mut scattered = Scattered::default();
+    let mut sheets = Sheets::open(at, &columns, share)?;
+    let (files, key) = (&tables.inputs.files[at], intake.key(source));
+    let stats = scan(files, key, &columns, &intake.limits(), &mut |batch| {
+        let hashes: Vec<u64> = batch.keys.iter().map(hash).collect();
+        match known {
+            Known::Learned(customers) => customers.extend(&hashes),
+            Known::Given(customers) if source.kind != SourceKind::Attributes => {
+                let (months, last) = months(source, &columns, (&batch, &hashes), *customers)?;
                 scattered.months = widest(scattered.months, months);
                 scattered.last = scattered.last.max(last);
             }
-            sheets.push(batch)
-        })?;
-        sheets.finish()?;
-        scattered.cells_nulled += stats.nulled.values().sum::<u64>();
-        known = if decides { Some(customers) } else { known };
-    }
+            Known::Given(_) => {}
+        }
+        sheets.push(&batch, &hashes)
+    })?;
+    sheets.finish()?;
+    scattered.cells_nulled = stats.nulled.values().sum();
     Ok(scattered)
+}
+
+impl Scattered {
+    fn add(&mut self, other: Scattered) {
+        self.months = widest(self.months, other.months);
+        self.last = self.last.max(other.last);
+        self.cells_nulled += other.cells_nulled;
+    }
 }
 
 /// Every column that panel and label will ask for, each once.
@@ -162,7 +211,7 @@ type Months = Option<(Month, Month)>;
 fn months(
     source: &SourceSpec,
     columns: &[Wanted],
-    batch: &Batch,
+    (batch, hashes): (&Batch, &[u64]),
     known: Option<&HashSet<u64>>,
 ) -> Result<(Months, Option<Month>)> {
     let days = |name: &Option<String>| {
@@ -175,11 +224,18 @@ fn months(
     let times = days(&source.time);
     let arrivals = days(&source.known_at).filter(|_| source.kind == SourceKind::Events);
     let (mut found, mut last) = (None, None);
-    for (row, key) in batch.keys.iter().enumerate() {
+    // Whether a customer is known, asked once for all rows that follow each other.
+    let mut asked = None;
+    for (row, &hash) in hashes.iter().enumerate() {
         let day = times.and_then(|days| days[row]);
         let day = day.ok_or_else(|| batch.error(Kind::Data, row, "a dated row has no date"))?;
         last = last.max(Some(day));
-        if known.is_some_and(|known| !known.contains(&hash(key))) {
+        let is_known = match asked {
+            Some((of, is_known)) if of == hash => is_known,
+            _ => known.is_none_or(|known| known.contains(&hash)),
+        };
+        asked = Some((hash, is_known));
+        if !is_known {
             continue;
         }
         let arrival = arrivals.and_then(|days| days[row]);
@@ -205,42 +261,42 @@ struct Sheets {
 }
 
 struct Sheet {
-    keys: Vec<String>,
+    keys: Texts,
     cells: Vec<Cells>,
     out: RowsWriter,
 }
 
 impl Sheets {
-    fn open(source: usize, columns: &[Wanted], into: Sampled, scratch: &Scratch) -> Result<Self> {
+    fn open(source: usize, columns: &[Wanted], share: Share) -> Result<Self> {
+        let Share { into, of, scratch } = share;
         let sheet = |partition: usize| {
             let name = file_name(source, partition);
             let path = scratch.path().join(&name);
             let out = RowsWriter::new(scratch.create(&name)?, &path, columns)?;
             let cells = columns.iter().map(|column| Cells::none(column.kind)).collect();
-            Ok(Sheet { keys: Vec::new(), cells, out })
+            Ok(Sheet { keys: Texts::default(), cells, out })
         };
-        let sheets = into.partitions + usize::from(into.one_in.is_some());
-        let sheets = (0..sheets).map(sheet).collect::<Result<Vec<_>>>()?;
-        let rows_max = (BUFFERED_ROWS_MAX / sheets.len()).max(1);
+        let sheets = (0..into.files()).map(sheet).collect::<Result<Vec<_>>>()?;
+        let rows_max = (BUFFERED_ROWS_MAX / (sheets.len() * of)).max(1);
         Ok(Sheets { sheets, into, rows_max })
     }
 
-    fn push(&mut self, batch: Batch) -> Result<()> {
+    fn push(&mut self, batch: &Batch, hashes: &[u64]) -> Result<()> {
         let into = self.into;
         if let (Some(one_in), Some(sample)) = (into.one_in, self.sheets.last_mut()) {
-            let rows = 0..batch.keys.len();
-            let drawn: Vec<usize> =
-                rows.filter(|&row| Sampled::is_drawn(&batch.keys[row], one_in)).collect();
-            sample.keys.extend(drawn.iter().map(|&row| batch.keys[row].clone()));
+            let drawn = |row: &usize| Sampled::is_drawn(hashes[*row], one_in);
+            let drawn: Vec<usize> = (0..hashes.len()).filter(drawn).collect();
+            sample.keys.extend(drawn.iter().map(|&row| &batch.keys[row]));
             for (to, cells) in sample.cells.iter_mut().zip(&batch.cells) {
                 to.take(cells, &drawn);
             }
         }
-        let places: Vec<usize> = batch.keys.iter().map(|key| into.partition(key)).collect();
-        for (key, &at) in batch.keys.into_iter().zip(&places) {
+        let places: Vec<usize> =
+            hashes.iter().map(|&hash| partition(hash, into.partitions)).collect();
+        for (key, &at) in batch.keys.iter().zip(&places) {
             self.sheets[at].keys.push(key);
         }
-        for (column, cells) in batch.cells.into_iter().enumerate() {
+        for (column, cells) in batch.cells.iter().enumerate() {
             let mut to: Vec<&mut Cells> =
                 self.sheets.iter_mut().map(|sheet| &mut sheet.cells[column]).collect();
             cells.deal(&places, &mut to);

@@ -314,7 +314,7 @@ fn by_folds(
             let Some(customer) = panel.customer(key) else { continue };
             for (k, cells) in batch.cells.iter().enumerate() {
                 let Cells::Category(texts) = cells else { unreachable!("wanted as text") };
-                let text = texts[row].as_deref().unwrap_or("");
+                let text = &texts[row];
                 let part = Part::parse(text).ok_or_else(|| {
                     let message = format!("`split_{k}` of customer `{key}` is `{text}`");
                     batch.error(Kind::Data, row, message).hint("a part is train, valid or test")

@@ -7,6 +7,7 @@ use super::{BuildReport, Calendar, FollowUp, OpenWindow, Panel, Shard, Snapshots
 use crate::clock::Month;
 use crate::error::Result;
 use crate::fsx::Scratch;
+use crate::source::Texts;
 use crate::source::pack::{Packer, Unpacker};
 
 /// What all partitions share and no file repeats.
@@ -23,16 +24,16 @@ const NO_DAY: i32 = i32::MIN;
 pub fn write(shard: &Shard, scratch: &Scratch, name: &str) -> Result<()> {
     let Shard { panel, snapshots } = shard;
     let mut out = Packer::new(scratch.create(name)?, &scratch.path().join(name));
-    out.texts(panel.customers.iter().map(|id| Some(id.as_str())))?;
+    out.texts(&panel.customers.iter().map(String::as_str).collect())?;
     out.numbers(&panel.starts)?;
     out.numbers(&panel.values)?;
     out.number(panel.attributes.len() as u64)?;
     for table in &panel.attributes {
-        out.texts(std::iter::once(Some(table.source.as_str())))?;
+        out.texts(&Texts::from_iter([table.source.as_str()]))?;
         out.number(u8::from(table.versioned))?;
         out.numbers(&table.offsets)?;
         out.numbers(&table.valid_from.iter().map(|month| month.0).collect::<Vec<i32>>())?;
-        out.texts(table.columns.iter().map(|column| Some(column.name.as_str())))?;
+        out.texts(&table.columns.iter().map(|column| column.name.as_str()).collect())?;
         table.columns.iter().try_for_each(|column| write_cells(&mut out, &column.cells))?;
     }
     out.number(snapshots.horizon as u64)?;
@@ -76,7 +77,7 @@ fn write_cells<W: std::io::Write>(out: &mut Packer<W>, cells: &AttributeCells) -
             out.number(1u8)?;
             let codes: Vec<u32> = codes.iter().map(|code| code.unwrap_or(NO_CODE)).collect();
             out.numbers(&codes)?;
-            out.texts(values.iter().map(|value| Some(value.as_str())))
+            out.texts(&values.iter().map(String::as_str).collect())
         }
         AttributeCells::Date(cells) => {
             out.number(2u8)?;
@@ -172,5 +173,5 @@ fn read_snapshots(input: &mut Unpacker) -> Result<Snapshots> {
 }
 
 fn names(input: &mut Unpacker) -> Result<Vec<String>> {
-    Ok(input.texts()?.into_iter().flatten().collect())
+    Ok(input.texts()?.iter().map(str::to_owned).collect())
 }

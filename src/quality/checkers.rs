@@ -61,7 +61,7 @@ impl Slot {
             Slot::Key => Some(Value::Text(&batch.keys[row])),
             Slot::Cell(at) => match &batch.cells[at] {
                 Cells::Number(cells) => (!cells[row].is_nan()).then(|| Value::number(cells[row])),
-                Cells::Category(cells) => cells[row].as_deref().map(Value::Text),
+                Cells::Category(cells) => cells.get(row).map(Value::Text),
                 Cells::Date(cells) => cells[row].map(Value::Day),
             },
         }

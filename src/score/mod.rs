@@ -120,15 +120,17 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
     let job = &Job { partitions, ..*job };
     let divided = Divided::new(job)?;
     let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0 };
-    for part in parts(&divided, partitions) {
-        let Some(part) = part? else { continue };
+    let parts = parts(&divided, partitions).into_iter().collect::<Result<Vec<_>>>()?;
+    scores.rows.reserve_exact(parts.iter().flatten().map(|part| part.rows.len()).sum());
+    for part in parts.into_iter().flatten() {
         scores.rows.extend(part.rows);
         scores.gone += part.gone;
     }
     if scores.rows.is_empty() {
         return Err(nobody());
     }
-    scores.rows.par_sort_by(by_risk);
+    // No two rows are equal, and a stable sort would take as much memory again.
+    scores.rows.par_sort_unstable_by(by_risk);
     Ok(scores)
 }
 

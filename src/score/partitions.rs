@@ -14,10 +14,15 @@ const PARTITION_BYTES_MAX: u64 = 128 << 20;
 /// What a byte on disk becomes in memory: columns are compressed, and features are wider.
 const EXPANSION: u64 = 16;
 
-/// How many partitions a scoring run takes.
+/// How many partitions a scoring run takes: as many for each core.
 pub fn partitions(inputs: &Inputs) -> usize {
-    let count = (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX);
-    (count as usize).clamp(1, panel::PARTITIONS_MAX)
+    match (inputs.bytes() * EXPANSION).div_ceil(PARTITION_BYTES_MAX) as usize {
+        0..=1 => 1,
+        count => {
+            let cores = rayon::current_num_threads().min(panel::PARTITIONS_MAX);
+            count.next_multiple_of(cores).min(panel::PARTITIONS_MAX)
+        }
+    }
 }
 
 /// The tables, whole or each partition's by itself.
@@ -107,7 +112,7 @@ impl<'a> Divided<'a> {
         let inputs = of_partition.as_ref().unwrap_or(inputs);
         let first = intake.panel.first.or(self.first);
         let extent = Extent { first, last: self.as_of, keep: &|_| true };
-        let Some(panel) = build(intake, inputs, &extent)? else { return Ok(None) };
+        let Some(mut panel) = build(intake, inputs, &extent)? else { return Ok(None) };
         let there = panel::still_there(&panel, intake, inputs, &bundle.model.label)?;
         if let Some(scratch) = &self.scratch {
             panel::forget(intake, scratch, partition)?;
@@ -121,12 +126,12 @@ impl<'a> Divided<'a> {
         };
         consume(&Part { panel: &panel, customers: &there, risks: &risks })?;
         let months = self.job.curve_months()?;
-        let scored = |(row, (&customer, risk)): (usize, (&usize, f64))| Scored {
-            customer_id: panel.customers[customer].clone(),
-            risk,
-            curve: curves.iter().skip(row * months).take(months).copied().collect(),
-        };
         let gone = panel.customers.len() - there.len();
+        let scored = |(row, (&customer, risk)): (usize, (&usize, f64))| Scored {
+            customer_id: std::mem::take(&mut panel.customers[customer]),
+            risk,
+            curve: curves[row * months..][..months].to_vec(),
+        };
         let rows = there.iter().zip(risks).enumerate().map(scored).collect();
         Ok(Some(PartScores { rows, gone }))
     }

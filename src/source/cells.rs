@@ -2,6 +2,7 @@
 
 use polars::prelude::*;
 
+use super::texts::Texts;
 use crate::clock::{Month, parse_day};
 use crate::config::ColumnType;
 
@@ -10,8 +11,7 @@ use crate::config::ColumnType;
 pub enum Cells {
     /// NaN is missing.
     Number(Vec<f64>),
-    /// None is missing.
-    Category(Vec<Option<String>>),
+    Category(Texts),
     /// Days since 1970-01-01.
     Date(Vec<Option<i32>>),
 }
@@ -40,7 +40,7 @@ impl Cells {
     pub fn none(kind: ColumnType) -> Self {
         match kind {
             ColumnType::Number => Cells::Number(Vec::new()),
-            ColumnType::Category => Cells::Category(Vec::new()),
+            ColumnType::Category => Cells::Category(Texts::default()),
             ColumnType::Date => Cells::Date(Vec::new()),
         }
     }
@@ -53,25 +53,19 @@ impl Cells {
         }
     }
 
-    /// No values yet, as many as there are rows.
-    pub fn missing(kind: ColumnType, rows: usize) -> Self {
-        match kind {
-            ColumnType::Number => Cells::Number(vec![f64::NAN; rows]),
-            ColumnType::Category => Cells::Category(vec![None; rows]),
-            ColumnType::Date => Cells::Date(vec![None; rows]),
-        }
-    }
-
-    /// Takes over a cell of another column of the same type.
-    ///
-    /// # Panics
-    /// If that column is of another type.
-    pub fn set(&mut self, row: usize, from: &Cells, at: usize) {
-        match (self, from) {
-            (Cells::Number(to), Cells::Number(from)) => to[row] = from[at],
-            (Cells::Category(to), Cells::Category(from)) => to[row].clone_from(&from[at]),
-            (Cells::Date(to), Cells::Date(from)) => to[row] = from[at],
-            _ => unreachable!("cells are of one type"),
+    /// The cells of another order; those that stand nowhere in the column are missing.
+    pub fn placed(&self, places: &[Option<usize>]) -> Self {
+        let places = places.iter();
+        match self {
+            Cells::Number(cells) => {
+                Cells::Number(places.map(|place| place.map_or(f64::NAN, |at| cells[at])).collect())
+            }
+            Cells::Category(cells) => {
+                Cells::Category(places.map(|place| place.map_or("", |at| &cells[at])).collect())
+            }
+            Cells::Date(cells) => {
+                Cells::Date(places.map(|place| place.and_then(|at| cells[at])).collect())
+            }
         }
     }
 
@@ -83,7 +77,7 @@ impl Cells {
         match (self, from) {
             (Cells::Number(to), Cells::Number(from)) => to.extend(rows.iter().map(|&r| from[r])),
             (Cells::Category(to), Cells::Category(from)) => {
-                to.extend(rows.iter().map(|&r| from[r].clone()));
+                to.extend(rows.iter().map(|&r| &from[r]));
             }
             (Cells::Date(to), Cells::Date(from)) => to.extend(rows.iter().map(|&r| from[r])),
             _ => unreachable!("a column keeps its type from batch to batch"),
@@ -94,22 +88,22 @@ impl Cells {
     ///
     /// # Panics
     /// If a column is of another type.
-    pub fn deal(self, places: &[usize], to: &mut [&mut Cells]) {
+    pub fn deal(&self, places: &[usize], to: &mut [&mut Cells]) {
         match self {
             Cells::Number(cells) => {
-                for (cell, &place) in cells.into_iter().zip(places) {
+                for (&cell, &place) in cells.iter().zip(places) {
                     let Cells::Number(to) = &mut *to[place] else { unreachable!("of one type") };
                     to.push(cell);
                 }
             }
             Cells::Category(cells) => {
-                for (cell, &place) in cells.into_iter().zip(places) {
+                for (cell, &place) in cells.iter().zip(places) {
                     let Cells::Category(to) = &mut *to[place] else { unreachable!("of one type") };
                     to.push(cell);
                 }
             }
             Cells::Date(cells) => {
-                for (cell, &place) in cells.into_iter().zip(places) {
+                for (&cell, &place) in cells.iter().zip(places) {
                     let Cells::Date(to) = &mut *to[place] else { unreachable!("of one type") };
                     to.push(cell);
                 }
@@ -135,55 +129,73 @@ impl Cells {
 
 fn numbers(column: &Column) -> PolarsResult<(Cells, Vec<BadCell>)> {
     if column.dtype() == &DataType::String {
-        let read = |text: &str| match text.trim() {
-            "" => Ok(f64::NAN),
-            text => text.parse::<f64>().map_err(|_| ()),
-        };
-        let parsed = column.str()?.iter().map(|cell| cell.map_or(Ok(f64::NAN), read));
-        return Ok(finite(parsed, |row| cell_text(column, row)));
+        return Ok(numbers_of_texts(column.str()?));
     }
     if !column.dtype().is_primitive_numeric() && column.dtype() != &DataType::Boolean {
         return Ok(all_bad(column, Cells::Number(vec![f64::NAN; column.len()])));
     }
     let cast = column.cast(&DataType::Float64)?;
-    let values = cast.f64()?.iter().map(|cell| Ok(cell.unwrap_or(f64::NAN)));
-    Ok(finite(values, |row| cell_text(column, row)))
+    let cast = cast.f64()?;
+    let mut values = Vec::with_capacity(column.len());
+    for array in cast.downcast_iter() {
+        match array.validity() {
+            // A whole piece of memory at a time.
+            None => values.extend_from_slice(array.values()),
+            Some(_) => {
+                values.extend(array.iter().map(|cell| cell.copied().unwrap_or(f64::NAN)));
+            }
+        }
+    }
+    let mut bad = Vec::new();
+    for (row, value) in values.iter_mut().enumerate().filter(|(_, value)| is_no_number(**value)) {
+        bad.push(BadCell { row, value: cell_text(column, row) });
+        *value = f64::NAN;
+    }
+    Ok((Cells::Number(values), bad))
+}
+
+fn numbers_of_texts(texts: &StringChunked) -> (Cells, Vec<BadCell>) {
+    let mut bad = Vec::new();
+    let mut values = Vec::with_capacity(texts.len());
+    for (row, cell) in texts.iter().enumerate() {
+        let text = cell.unwrap_or_default();
+        let value = match text.trim() {
+            "" => Some(f64::NAN),
+            text => text.parse().ok().filter(|value| !is_no_number(*value)),
+        };
+        if value.is_none() {
+            bad.push(BadCell { row, value: text.to_owned() });
+        }
+        values.push(value.unwrap_or(f64::NAN));
+    }
+    (Cells::Number(values), bad)
 }
 
 /// NaN counts as missing; an infinite number is no measurement, and neither is one that the
 /// network's 32 bits cannot hold.
-fn finite(
-    cells: impl Iterator<Item = Result<f64, ()>>,
-    text: impl Fn(usize) -> String,
-) -> (Cells, Vec<BadCell>) {
-    let mut bad = Vec::new();
-    let values = cells
-        .enumerate()
-        .map(|(row, cell)| match cell {
-            Ok(value) if !(value as f32).is_infinite() => value,
-            _ => {
-                bad.push(BadCell { row, value: text(row) });
-                f64::NAN
-            }
-        })
-        .collect();
-    (Cells::Number(values), bad)
+fn is_no_number(value: f64) -> bool {
+    (value as f32).is_infinite()
 }
 
 /// Whole numbers print without a decimal point, so that a code is the same text from CSV,
 /// integers and floats.
-pub(super) fn texts(column: &Column) -> PolarsResult<Vec<Option<String>>> {
+pub(super) fn texts(column: &Column) -> PolarsResult<Texts> {
     let column = match column.dtype() {
         DataType::Float32 | DataType::Float64 => {
             let cast = column.cast(&DataType::Float64)?;
-            let text = |value: f64| (!value.is_nan()).then(|| value.to_string());
-            return Ok(cast.f64()?.iter().map(|cell| cell.and_then(text)).collect());
+            let mut texts = Texts::default();
+            for cell in cast.f64()?.iter() {
+                match cell.filter(|value| !value.is_nan()) {
+                    Some(value) => texts.push(&value.to_string()),
+                    None => texts.push(""),
+                }
+            }
+            return Ok(texts);
         }
         DataType::String => column.clone(),
         _ => column.cast(&DataType::String)?,
     };
-    let text = |cell: &str| (!cell.is_empty()).then(|| cell.to_owned());
-    Ok(column.str()?.iter().map(|cell| cell.and_then(text)).collect())
+    Ok(column.str()?.iter().map(Option::unwrap_or_default).collect())
 }
 
 fn dates(column: &Column) -> PolarsResult<(Cells, Vec<BadCell>)> {

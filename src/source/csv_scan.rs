@@ -24,22 +24,13 @@ pub struct CsvShape {
 
 /// Checks a whole file. Fields are separated by commas and quoted as in RFC 4180.
 pub fn check(path: &Path, limits: &Limits) -> Result<CsvShape> {
-    let file = File::open(path).map_err(|error| Kind::Data.at(path).io(&error))?;
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut state = State { path, limits, line: 0, rows_are_lines: true };
-    let Some(header) = state.record(&mut reader)? else {
-        return Err(Kind::Data.at(path).msg("is empty").hint("a CSV file starts with a header"));
-    };
-    let header = header.trim_start_matches('\u{feff}');
-    if header.is_empty() {
-        return Err(state.error(1, "is blank").hint("a CSV file starts with a header"));
-    }
-    let header = split(header);
-    state.check_header(&header)?;
+    let (mut state, mut reader) = State::open(path, limits)?;
+    let header = state.header(&mut reader)?;
     let (mut rows, mut blank_lines) = (0, 0);
+    let mut bytes = Vec::new();
     loop {
         let first_line = state.line + 1;
-        let Some(record) = state.record(&mut reader)? else { break };
+        let Some(record) = state.record(&mut reader, &mut bytes)? else { break };
         if record.is_empty() {
             blank_lines += 1; // Harmless at the end of the file.
             continue;
@@ -49,9 +40,15 @@ pub fn check(path: &Path, limits: &Limits) -> Result<CsvShape> {
             return Err(state.error(line, "is blank").hint("delete the line, or fix the export"));
         }
         rows += 1;
-        state.check_fields(&record, header.len(), first_line)?;
+        state.check_fields(record, header.len(), first_line)?;
     }
     Ok(CsvShape { header, rows_are_lines: state.rows_are_lines, rows, blank_lines })
+}
+
+/// Names of the columns; of the file no more than that is read.
+pub fn columns(path: &Path, limits: &Limits) -> Result<Vec<String>> {
+    let (mut state, mut reader) = State::open(path, limits)?;
+    state.header(&mut reader)
 }
 
 struct State<'a> {
@@ -62,21 +59,47 @@ struct State<'a> {
     rows_are_lines: bool,
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    fn open(path: &'a Path, limits: &'a Limits) -> Result<(Self, BufReader<File>)> {
+        let file = File::open(path).map_err(|error| Kind::Data.at(path).io(&error))?;
+        let reader = BufReader::with_capacity(1 << 20, file);
+        Ok((State { path, limits, line: 0, rows_are_lines: true }, reader))
+    }
+
+    fn header(&mut self, reader: &mut impl BufRead) -> Result<Vec<String>> {
+        let mut bytes = Vec::new();
+        let Some(header) = self.record(reader, &mut bytes)? else {
+            let error = Kind::Data.at(self.path).msg("is empty");
+            return Err(error.hint("a CSV file starts with a header"));
+        };
+        let header = header.trim_start_matches('\u{feff}');
+        if header.is_empty() {
+            return Err(self.error(1, "is blank").hint("a CSV file starts with a header"));
+        }
+        let header = split(header);
+        self.check_header(&header)?;
+        Ok(header)
+    }
+
     fn error(&self, line: u64, message: impl Into<String>) -> Error {
         Kind::Schema.at(self.path).line(line).msg(message)
     }
 
-    /// The next record without its line end; None at the end of the file. A quoted field may
-    /// hold line ends.
-    fn record(&mut self, reader: &mut impl BufRead) -> Result<Option<String>> {
+    /// The next record without its line end, in `bytes`; None at the end of the file. A quoted
+    /// field may hold line ends.
+    fn record<'b>(
+        &mut self,
+        reader: &mut impl BufRead,
+        bytes: &'b mut Vec<u8>,
+    ) -> Result<Option<&'b str>> {
         let first_line = self.line + 1;
         let bytes_max = self.limits.cell_bytes_max.saturating_mul(4).max(1 << 20);
-        let (mut bytes, mut quotes) = (Vec::new(), 0);
+        let mut quotes = 0;
+        bytes.clear();
         loop {
             let start = bytes.len();
             let read = std::io::Read::take(&mut *reader, (bytes_max - start) as u64 + 1)
-                .read_until(b'\n', &mut bytes)
+                .read_until(b'\n', bytes)
                 .map_err(|error| Kind::Data.at(self.path).io(&error))?;
             if bytes.len() > bytes_max {
                 return Err(self
@@ -99,7 +122,7 @@ impl State<'_> {
         while matches!(bytes.last(), Some(b'\n' | b'\r')) {
             bytes.pop();
         }
-        match String::from_utf8(bytes) {
+        match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(self
                 .error(first_line, "is not UTF-8")

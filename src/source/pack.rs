@@ -3,13 +3,11 @@
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::texts::Texts;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that are turned at a time.
 const CHUNK_BYTES: usize = 1 << 16;
-
-/// Length of a text that is missing.
-const MISSING: u32 = u32::MAX;
 
 /// A number of fixed size.
 pub trait Plain: Copy {
@@ -64,18 +62,10 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    pub fn texts<'t>(
-        &mut self,
-        texts: impl Iterator<Item = Option<&'t str>> + Clone,
-    ) -> Result<()> {
-        let length = |text: Option<&str>| text.map_or(MISSING, |text| text.len() as u32);
-        self.numbers(&texts.clone().map(length).collect::<Vec<u32>>())?;
-        for text in texts.flatten() {
-            self.out
-                .write_all(text.as_bytes())
-                .map_err(|e| Kind::Environment.at(&self.path).io(&e))?;
-        }
-        Ok(())
+    pub fn texts(&mut self, texts: &Texts) -> Result<()> {
+        self.numbers(&texts.iter().map(|text| text.len() as u32).collect::<Vec<_>>())?;
+        let bytes = texts.joined().as_bytes();
+        self.out.write_all(bytes).map_err(|e| Kind::Environment.at(&self.path).io(&e))
     }
 
     pub fn finish(mut self) -> Result<()> {
@@ -128,20 +118,16 @@ impl Unpacker {
         Ok(values)
     }
 
-    pub fn texts(&mut self) -> Result<Vec<Option<String>>> {
+    pub fn texts(&mut self) -> Result<Texts> {
         let lengths: Vec<u32> = self.numbers()?;
-        let text = |length: u32| {
-            if length == MISSING {
-                return Ok(None);
-            }
-            if u64::from(length) > self.left {
-                return Err(self.corrupt());
-            }
-            let mut bytes = vec![0u8; length as usize];
-            self.read(&mut bytes)?;
-            String::from_utf8(bytes).map(Some).map_err(|_| self.corrupt())
-        };
-        lengths.into_iter().map(text).collect()
+        let bytes: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
+        if bytes > self.left {
+            return Err(self.corrupt());
+        }
+        let mut joined = vec![0u8; bytes as usize];
+        self.read(&mut joined)?;
+        let joined = String::from_utf8(joined).map_err(|_| self.corrupt())?;
+        Texts::cut(joined, &lengths).ok_or_else(|| self.corrupt())
     }
 
     fn length(&mut self, bytes_each: usize) -> Result<usize> {
@@ -175,16 +161,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("a");
         let numbers: Vec<f32> = (0..40_000).map(|i| i as f32 / 7.0).collect();
-        let texts = [Some("é"), None, Some("")];
+        let texts = Texts::from_iter(["é", "", "no"]);
         let mut out = Packer::new(Vec::new(), &path);
         out.numbers(&numbers).expect("written");
         out.number(-3i32).expect("written");
-        out.texts(texts.iter().copied()).expect("written");
+        out.texts(&texts).expect("written");
         std::fs::write(&path, &out.out).expect("written");
         let mut input = Unpacker::open(&path).expect("there");
         assert_eq!(input.numbers::<f32>().expect("numbers"), numbers);
         assert_eq!(input.number::<i32>().expect("a number"), -3);
-        assert_eq!(input.texts().expect("texts"), texts.map(|t| t.map(str::to_owned)));
+        assert_eq!(input.texts().expect("texts"), texts);
         assert!(input.is_at_end());
 
         // A file that was cut off says so, and no length in it is believed.

@@ -12,6 +12,7 @@ use polars::prelude::*;
 use super::cells::{BadCell, Cells, texts};
 use super::csv_scan::{self, CsvShape};
 use super::files::DataFile;
+use super::texts::Texts;
 use super::{bounds, ndjson_scan, rows};
 use crate::config::{ColumnType, DataSpec, Format, OnBad};
 use crate::error::{Error, Kind, Place, Result};
@@ -52,7 +53,7 @@ pub struct Batch<'a> {
     /// Whether the file is text in which every row is a line, after one line of header.
     pub rows_are_lines: bool,
     /// The customer key of each row.
-    pub keys: Vec<String>,
+    pub keys: Texts,
     /// The wanted columns, in their order.
     pub cells: Vec<Cells>,
 }
@@ -110,6 +111,10 @@ pub fn scan(
 pub fn column_names(file: &DataFile, limits: &Limits) -> Result<Vec<String>> {
     match file.format {
         Format::Rows => rows::columns(file),
+        Format::Csv => {
+            let names = csv_scan::columns(&file.path, limits)?;
+            Ok(with_hive(names, file))
+        }
         _ => open_scan(file, limits).map(|(_, names, _)| names),
     }
 }
@@ -203,14 +208,9 @@ impl<'a> FileReader<'a> {
     fn batch(&self, frame: &DataFrame, first_row: u64, stats: &mut ScanStats) -> Result<Batch<'a>> {
         let polars = |error: PolarsError| self.polars_error(&error);
         let keys = texts(frame.column(self.key).map_err(polars)?).map_err(polars)?;
-        let mut named = Vec::with_capacity(keys.len());
-        for (row, key) in keys.into_iter().enumerate() {
-            named.push(key.ok_or_else(|| {
-                self.place(first_row + row as u64)(format!(
-                    "the customer key `{}` is empty",
-                    self.key
-                ))
-            })?);
+        if let Some(row) = keys.iter().position(str::is_empty) {
+            let message = format!("the customer key `{}` is empty", self.key);
+            return Err(self.place(first_row + row as u64)(message));
         }
         let mut cells = Vec::with_capacity(self.wanted.len());
         for wanted in self.wanted {
@@ -227,7 +227,7 @@ impl<'a> FileReader<'a> {
             cells.push(column);
         }
         let rows_are_lines = self.rows_are_lines();
-        Ok(Batch { file: &self.file.path, first_row, rows_are_lines, keys: named, cells })
+        Ok(Batch { file: &self.file.path, first_row, rows_are_lines, keys, cells })
     }
 
     fn judge(
@@ -254,12 +254,11 @@ impl<'a> FileReader<'a> {
     /// CSV cells were measured before; the other formats come here unmeasured.
     fn check_length(&self, wanted: &Wanted, cells: &Cells, first_row: u64) -> Result<()> {
         let Cells::Category(texts) = cells else { return Ok(()) };
-        let bytes = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        match texts.iter().position(|text| bytes(text) > self.cell_bytes_max) {
+        match texts.iter().position(|text| text.len() > self.cell_bytes_max) {
             Some(row) => Err(self.place(first_row + row as u64)(format!(
                 "column `{}` holds a cell of {} bytes, at most {} are read",
                 wanted.name,
-                bytes(&texts[row]),
+                texts[row].len(),
                 self.cell_bytes_max
             ))),
             None => Ok(()),
@@ -337,17 +336,22 @@ fn open_scan(
     }
     .map_err(polars)?;
     let schema = frame.collect_schema().map_err(polars)?;
-    let mut names: Vec<String> = schema.iter_names().map(|name| name.to_string()).collect();
+    let names: Vec<String> = schema.iter_names().map(|name| name.to_string()).collect();
     if names.len() > limits.columns_max {
         let (n, max) = (names.len(), limits.columns_max);
         return Err(Kind::Schema.at(path).msg(format!("has {n} columns, at most {max} are read")));
     }
+    Ok((frame, with_hive(names, file), csv))
+}
+
+/// Names of columns, with those that the file's folders carry.
+fn with_hive(mut names: Vec<String>, file: &DataFile) -> Vec<String> {
     for (key, _) in &file.hive {
         if !names.contains(key) {
             names.push(key.clone());
         }
     }
-    Ok((frame, names, csv))
+    names
 }
 
 fn missing_column(path: &Path, name: &str, names: &[String]) -> Error {

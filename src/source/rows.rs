@@ -11,6 +11,7 @@ use super::cells::Cells;
 use super::files::DataFile;
 use super::pack::{Packer, Unpacker};
 use super::read::{Batch, Wanted};
+use super::texts::Texts;
 use crate::config::ColumnType;
 use crate::error::{Kind, Result};
 
@@ -23,17 +24,17 @@ pub struct RowsWriter(Packer<BufWriter<File>>);
 impl RowsWriter {
     pub fn new(out: BufWriter<File>, path: &Path, columns: &[Wanted]) -> Result<Self> {
         let mut packer = Packer::new(out, path);
-        packer.texts(columns.iter().map(|column| Some(column.name.as_str())))?;
+        packer.texts(&columns.iter().map(|column| column.name.as_str()).collect())?;
         packer.numbers(&columns.iter().map(|column| code(column.kind)).collect::<Vec<u8>>())?;
         Ok(RowsWriter(packer))
     }
 
     /// Appends a block; `cells` are the columns that were named, in their order.
-    pub fn write(&mut self, keys: &[String], cells: &[Cells]) -> Result<()> {
-        self.0.texts(keys.iter().map(|key| Some(key.as_str())))?;
+    pub fn write(&mut self, keys: &Texts, cells: &[Cells]) -> Result<()> {
+        self.0.texts(keys)?;
         cells.iter().try_for_each(|cells| match cells {
             Cells::Number(cells) => self.0.numbers(cells),
-            Cells::Category(cells) => self.0.texts(cells.iter().map(Option::as_deref)),
+            Cells::Category(cells) => self.0.texts(cells),
             Cells::Date(cells) => {
                 let days: Vec<i32> = cells.iter().map(|day| day.unwrap_or(NO_DAY)).collect();
                 self.0.numbers(&days)
@@ -49,7 +50,7 @@ impl RowsWriter {
 /// Names of the columns of a file.
 pub fn columns(file: &DataFile) -> Result<Vec<String>> {
     let names = Unpacker::open(&file.path)?.texts()?;
-    Ok(names.into_iter().flatten().collect())
+    Ok(names.iter().map(str::to_owned).collect())
 }
 
 /// Hands out the wanted columns block by block. Returns the rows.
@@ -62,9 +63,7 @@ pub fn scan(
     let names = input.texts()?;
     let kinds: Vec<u8> = input.numbers()?;
     let place = |wanted: &Wanted| {
-        let there = |(name, kind): (&Option<String>, &u8)| {
-            name.as_ref() == Some(&wanted.name) && *kind == code(wanted.kind)
-        };
+        let there = |(name, kind): (&str, &u8)| name == wanted.name && *kind == code(wanted.kind);
         names.iter().zip(&kinds).position(there).ok_or_else(|| {
             Kind::Internal.at(&file.path).msg(format!("has no column `{}`", wanted.name))
         })
@@ -72,7 +71,7 @@ pub fn scan(
     let places = wanted.iter().map(place).collect::<Result<Vec<_>>>()?;
     let mut first_row = 0;
     while !input.is_at_end() {
-        let keys: Vec<String> = input.texts()?.into_iter().flatten().collect();
+        let keys = input.texts()?;
         let rows = keys.len();
         let mut cells = Vec::with_capacity(kinds.len());
         for &kind in &kinds {

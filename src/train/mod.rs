@@ -17,7 +17,7 @@ pub mod sink;
 
 pub use feed::{Feed, PartSize, Parts};
 pub use loss::{log_loss, prior_correction, weighed};
-pub use predict::{Outlook, Reading, end_at, log_odds, outlook, risk};
+pub use predict::{Outlook, Reading, end_at, log_odds, outlook, read, risk};
 pub use record::{EpochRecord, Progress, Step};
 pub use run::{Job, NEVER, Start, Trained, run};
 pub use sink::Sink;

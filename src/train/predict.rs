@@ -35,6 +35,15 @@ pub fn outlook(network: &Network, data: &Resident, reading: Reading) -> Outlook 
     on_worker(|| in_batches(network, data, reading))
 }
 
+/// What the outputs `[examples, members K]` of a network say, in their order.
+pub fn read(outputs: &[f32], examples: usize, reading: Reading) -> Outlook {
+    let mut outlook = Outlook { log_odds: Vec::with_capacity(examples), curves: Vec::new() };
+    for outputs in outputs.chunks_exact((outputs.len() / examples.max(1)).max(1)) {
+        outlook.log_odds.push(collapse(outputs, reading, &mut outlook.curves));
+    }
+    outlook
+}
+
 fn in_batches(network: &Network, data: &Resident, reading: Reading) -> Outlook {
     let mut found: Vec<(u32, f32)> = Vec::with_capacity(data.snapshots);
     let mut curves = Vec::new();

@@ -173,7 +173,7 @@ impl Table {
             _ => None,
         };
         let text = |name: &str, row: usize| match cells(name) {
-            Some(Cells::Category(cells)) => cells[row].as_deref().filter(|text| !text.is_empty()),
+            Some(Cells::Category(cells)) => cells.get(row),
             _ => None,
         };
         for (row, customer) in batch.keys.iter().enumerate() {
@@ -218,7 +218,7 @@ impl Table {
                     };
                     let month = |text: &str| text.parse::<Month>().map_err(|e| fail(e.message));
                     let as_of = text("as_of", row).map(month).transpose()?;
-                    self.rows.push(Row { fold, customer: customer.clone(), as_of, label, risk });
+                    self.rows.push(Row { fold, customer: customer.to_owned(), as_of, label, risk });
                 }
                 Some(_) => {}
             }

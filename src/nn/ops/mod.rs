@@ -39,7 +39,7 @@ pub mod join;
 pub mod linear;
 pub mod loss;
 pub mod members;
-mod native;
+pub(super) mod native;
 pub mod norm;
 pub mod pieces;
 

@@ -262,10 +262,11 @@ impl Plan {
         let mut columns = Vec::new();
         let (offsets, valid_from) = if table.versioned {
             for (wanted, lists) in table.columns.iter().zip(lists) {
-                let mut cells = Cells::missing(wanted.kind, places.offsets[rows]);
+                let mut from = vec![None; places.offsets[rows]];
                 for row in 0..rows {
-                    lists.placed(row, places.offsets, |to, from| cells.set(to, &lists.cells, from));
+                    lists.placed(row, places.offsets, |to, at| from[to] = Some(at));
                 }
+                let cells = lists.cells.placed(&from);
                 columns.push(AttributeColumn { name: wanted.raw.clone(), cells: cells.into() });
             }
             let offsets = places.offsets.iter().map(|&at| at as u32).collect();
@@ -296,10 +297,7 @@ impl Plan {
             return Err(Fault::of(&wanted.name, Some(row), what));
         }
         if let Cells::Category(texts) = &cells {
-            let long = |text: &Option<String>| {
-                text.as_ref().is_some_and(|text| text.len() > self.cell_bytes_max)
-            };
-            if let Some(at) = texts.iter().position(long) {
+            if let Some(at) = texts.iter().position(|text| text.len() > self.cell_bytes_max) {
                 let what = format!("holds a text of more than {} bytes", self.cell_bytes_max);
                 return Err(Fault::of(&wanted.name, row_of(at), what));
             }

@@ -8,19 +8,24 @@
 //! the inner dimension, however rows are cut, so that no result depends on the number of threads.
 
 mod backward;
+mod members;
 mod narrow;
 mod pack;
 mod tile;
 mod weights;
 
+use std::borrow::Cow;
+
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::buffer::in_blocks;
+use super::buffer::{Pooled, in_blocks};
 
 #[cfg(test)]
 pub use backward::Gradients;
 pub use backward::{Upstream, backward};
+use members::Members;
+pub use members::{Room, Scale};
 use pack::{Order, packed};
 use tile::BlockProduct;
 
@@ -66,21 +71,90 @@ pub fn forward(
     bias: &[f32],
     activation: Activation,
 ) -> Vec<f32> {
-    let arch = Arch::new();
     let Shape { rows, inputs, outputs } = shape;
     let block = block_rows(rows);
+    let layer = Layer::new((inputs, outputs), weight.into(), bias.into(), activation);
     let blocks = x.par_chunks(block * inputs);
-    if outputs == 1 {
-        return in_blocks(rows, block, blocks, |_, y, x| {
-            arch.dispatch(narrow::Dots { x, weight, bias: bias[0], activation, y });
-        });
+    in_blocks(rows * outputs, block * outputs, blocks, |_, y, x| layer.apply(x, y))
+}
+
+/// A layer with its weights packed.
+#[derive(Debug)]
+pub struct Layer<'a> {
+    inputs: usize,
+    outputs: usize,
+    weight: Weight<'a>,
+    bias: Cow<'a, [f32]>,
+    activation: Activation,
+}
+
+#[derive(Debug)]
+enum Weight<'a> {
+    /// Of a single output.
+    Column(Cow<'a, [f32]>),
+    Panels(Pooled),
+}
+
+impl<'a> Layer<'a> {
+    /// W `[K, N]`, b `[N]`.
+    pub fn new(
+        (inputs, outputs): (usize, usize),
+        weight: Cow<'a, [f32]>,
+        bias: Cow<'a, [f32]>,
+        activation: Activation,
+    ) -> Self {
+        let weight = match outputs {
+            1 => Weight::Column(weight),
+            _ => {
+                let size = (inputs, outputs);
+                Weight::Panels(packed(Arch::new(), size, &weight, Order::RowMajor))
+            }
+        };
+        Layer { inputs, outputs, weight, bias, activation }
     }
-    let packed = packed(arch, (inputs, outputs), weight, Order::RowMajor);
-    in_blocks(rows * outputs, block * outputs, blocks, |_, out, a| {
-        let (depth, columns) = (inputs, outputs);
-        let bias = Some(bias);
-        arch.dispatch(BlockProduct { a, depth, packed: &packed, columns, bias, activation, out });
-    })
+
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// x `[M, K]` to y `[M, N]`, on this thread.
+    pub fn apply(&self, x: &[f32], y: &mut [f32]) {
+        let (bias, activation) = (&*self.bias, self.activation);
+        match &self.weight {
+            Weight::Column(weight) => {
+                Arch::new().dispatch(narrow::Dots { x, weight, bias: bias[0], activation, y });
+            }
+            Weight::Panels(packed) => Arch::new().dispatch(BlockProduct {
+                a: x,
+                depth: self.inputs,
+                packed,
+                columns: self.outputs,
+                bias: Some(bias),
+                activation,
+                out: y,
+            }),
+        }
+    }
+
+    /// One row x `[K]` in k versions, each times the scale of a member, to y `[k, N]`; `room` is
+    /// scratch.
+    pub fn apply_to_members(&self, x: &[f32], scale: &Scale, y: &mut [f32], room: &mut Room) {
+        match &self.weight {
+            Weight::Column(_) => {
+                let mut scaled = vec![0.0; scale.members() * x.len()];
+                scale.spread(x, &mut scaled);
+                self.apply(&scaled, y);
+            }
+            Weight::Panels(packed) => {
+                let (bias, activation) = (&*self.bias, self.activation);
+                Arch::new().dispatch(Members { x, scale, packed, bias, activation, y, room });
+            }
+        }
+    }
 }
 
 #[cfg(test)]

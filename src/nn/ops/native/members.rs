@@ -136,14 +136,18 @@ pub struct Heads {
 /// A linear layer of each member's own: x `[B k, W]`, weight `[k K, W]`, bias `[k K]` to
 /// `[B, k K]`.
 pub fn heads(size: Heads, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let arch = Arch::new();
     let Heads { members, width, outputs } = size;
     let rows = x.len() / (members * width);
     let block = (CHUNK / (members * width)).max(1);
     let with = x.par_chunks(block * members * width);
     in_blocks(rows * members * outputs, block * members * outputs, with, |_, y, x| {
-        arch.dispatch(HeadsBlock { size, x, weight, bias, y });
+        heads_into(size, x, (weight, bias), y);
     })
+}
+
+/// The same on this thread.
+pub fn heads_into(size: Heads, x: &[f32], (weight, bias): (&[f32], &[f32]), y: &mut [f32]) {
+    Arch::new().dispatch(HeadsBlock { size, x, weight, bias, y });
 }
 
 struct HeadsBlock<'a> {

@@ -15,6 +15,7 @@ pub mod history;
 pub mod linear;
 pub mod loss;
 pub mod members;
+pub mod mlp;
 pub mod noise;
 pub mod pieces;
 pub mod product;

@@ -1,6 +1,8 @@
 //! Piecewise-linear embeddings of numbers on a CPU. A number touches the weights of its own bin
 //! and a prefix sum of those below it, however many bins there are.
 
+use std::borrow::Cow;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -26,11 +28,13 @@ pub struct Bins<'a> {
 }
 
 impl Bins<'_> {
-    /// The bin of a number, and how far in it the number lies, 0..=1.
+    /// The bin of a number, and how far in it the number lies, 0..=1. The borders rise, but to
+    /// count them all in vectors takes less time than to search, whose branches nobody foresees.
     #[inline(always)]
     fn place(&self, shape: Shape, number: usize, x: f32) -> (usize, f32) {
         let lows = &self.lows[number * shape.bins..][..shape.bins];
-        let bin = lows.partition_point(|low| *low <= x).saturating_sub(1);
+        let below: u32 = lows.iter().map(|low| u32::from(*low <= x)).sum();
+        let bin = (below as usize).saturating_sub(1);
         let share = (x - lows[bin]) * self.inverses[number * shape.bins + bin];
         (bin, share.clamp(0.0, 1.0))
     }
@@ -46,14 +50,71 @@ pub struct Weights<'a> {
 
 /// x `[B, F]` to `[B, F D]`.
 pub fn forward(shape: Shape, bins: Bins, x: &[f32], weights: &Weights) -> Vec<f32> {
-    let arch = Arch::new();
     let Shape { numbers, width, .. } = shape;
-    let below = below(shape, weights);
+    let table = Table::new(shape, bins, weights);
     let block = (CHUNK / (numbers * width)).max(1);
     let rows = x.par_chunks(block * numbers);
     in_blocks(x.len() * width, block * numbers * width, rows, |_, y, x| {
-        arch.dispatch(Forward { shape, bins, weights, below: &below, x, y });
+        table.embed(x, y, numbers * width);
     })
+}
+
+/// Numbers whose bins are looked for at once, one in each lane of the widest vector.
+const LANES: usize = 16;
+
+/// Weights laid out for a forward pass.
+#[derive(Debug)]
+pub struct Table<'a> {
+    shape: Shape,
+    /// Lower borders of [`LANES`] numbers side by side, `[F / LANES, E, LANES]`.
+    lows: Vec<[f32; LANES]>,
+    inverses: Cow<'a, [f32]>,
+    weight: Cow<'a, [f32]>,
+    slope: Cow<'a, [f32]>,
+    /// See [`below`].
+    below: Vec<f32>,
+}
+
+impl<'a> Table<'a> {
+    pub fn new(shape: Shape, bins: Bins<'a>, weights: &Weights<'a>) -> Self {
+        let Shape { numbers, bins: count, .. } = shape;
+        let mut lows = vec![[f32::MAX; LANES]; numbers.div_ceil(LANES) * count];
+        for (number, of_number) in bins.lows.chunks_exact(count).enumerate() {
+            let lines = &mut lows[number / LANES * count..];
+            lines.iter_mut().zip(of_number).for_each(|(line, low)| line[number % LANES] = *low);
+        }
+        Table {
+            shape,
+            lows,
+            inverses: bins.inverses.into(),
+            weight: weights.weight.into(),
+            slope: weights.slope.into(),
+            below: below(shape, weights),
+        }
+    }
+
+    /// The same with numbers of its own.
+    pub fn into_owned(self) -> Table<'static> {
+        let own = |numbers: Cow<[f32]>| Cow::Owned(numbers.into_owned());
+        Table {
+            shape: self.shape,
+            lows: self.lows,
+            inverses: own(self.inverses),
+            weight: own(self.weight),
+            slope: own(self.slope),
+            below: self.below,
+        }
+    }
+
+    /// Numbers that a row becomes.
+    pub fn width(&self) -> usize {
+        self.shape.numbers * self.shape.width
+    }
+
+    /// x `[B, F]` to the first F D numbers of the rows of y, each of `stride` numbers.
+    pub fn embed(&self, x: &[f32], y: &mut [f32], stride: usize) {
+        Arch::new().dispatch(Forward { table: self, x, y, stride });
+    }
 }
 
 /// The bias plus the weights of all bins below one, `[F, E, D]`.
@@ -71,33 +132,76 @@ fn below(shape: Shape, weights: &Weights) -> Vec<f32> {
 }
 
 struct Forward<'a> {
-    shape: Shape,
-    bins: Bins<'a>,
-    weights: &'a Weights<'a>,
-    below: &'a [f32],
+    table: &'a Table<'a>,
     x: &'a [f32],
     y: &'a mut [f32],
+    stride: usize,
 }
 
 impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Shape { numbers, bins, width } = self.shape;
-        let rows = self.y.chunks_exact_mut(numbers * width).zip(self.x.chunks_exact(numbers));
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let width = self.table.shape.width;
+        // What is known of a few numbers stays in the first cache level for all rows.
+        for from in (0..self.table.shape.numbers).step_by(LANES) {
+            match width {
+                2 => self.lanes::<S, 2>(simd, from, 2),
+                4 => self.lanes::<S, 4>(simd, from, 4),
+                _ => self.lanes::<S, 0>(simd, from, width),
+            }
+        }
+    }
+}
+
+impl Forward<'_> {
+    /// The numbers from `from` on of all rows, with a width D that the compiler knows, or 0 for one
+    /// that it does not: a loop over two numbers takes longer than the numbers.
+    #[inline(always)]
+    fn lanes<S: Simd, const D: usize>(&mut self, simd: S, from: usize, width: usize) {
+        let width = if D == 0 { width } else { D };
+        let Table { shape, lows, inverses, weight, slope, below } = self.table;
+        let Shape { numbers, bins, .. } = *shape;
+        let lanes = LANES.min(numbers - from);
+        let lows = &lows[from / LANES * bins..][..bins];
+        let rows = self.y.chunks_exact_mut(self.stride).zip(self.x.chunks_exact(numbers));
         for (y, x) in rows {
-            for (number, (y, x)) in y.chunks_exact_mut(width).zip(x).enumerate() {
-                let (bin, share) = self.bins.place(self.shape, number, *x);
+            let mut all = [0.0; LANES];
+            all[..lanes].copy_from_slice(&x[from..from + lanes]);
+            let bins_of = bins_of(simd, &all, lows);
+            for lane in 0..lanes {
+                let (number, x, bin) = (from + lane, all[lane], bins_of[lane] as usize);
+                let share = (x - lows[bin][lane]) * inverses[number * bins + bin];
+                let share = share.clamp(0.0, 1.0);
                 let at = (number * bins + bin) * width;
-                let parts = self.below[at..at + width].iter().zip(&self.weights.weight[at..]);
-                let slope = &self.weights.slope[number * width..];
-                for ((y, (below, weight)), slope) in y.iter_mut().zip(parts).zip(slope) {
-                    *y = below + share * weight + x * slope;
+                let (below, weight) = (&below[at..at + width], &weight[at..at + width]);
+                let slope = &slope[number * width..][..width];
+                let y = &mut y[number * width..][..width];
+                for at in 0..width {
+                    y[at] = below[at] + share * weight[at] + x * slope[at];
                 }
             }
         }
     }
+}
+
+/// See [`Bins::place`].
+#[inline(always)]
+fn bins_of<S: Simd>(simd: S, x: &[f32; LANES], lows: &[[f32; LANES]]) -> [f32; LANES] {
+    let [zero, one] = [0.0, 1.0].map(|x| simd.splat_f32s(x));
+    let mut bins = [0.0; LANES];
+    let vectors = S::as_mut_simd_f32s(&mut bins).0.iter_mut().zip(S::as_simd_f32s(x).0);
+    for (at, (bin, x)) in vectors.enumerate() {
+        let mut below = zero;
+        for low in lows {
+            let is_below = simd.less_than_or_equal_f32s(S::as_simd_f32s(low).0[at], *x);
+            below = simd.add_f32s(below, simd.select_f32s(is_below, one, zero));
+        }
+        *bin = simd.sub_f32s(below, one);
+    }
+    // Below all borders lies the first bin too.
+    bins.map(|bin| bin.max(0.0))
 }
 
 /// Gradients by weight, slope and bias.

@@ -5,6 +5,7 @@ use pulp::{Scalar, Scalar256b, Simd};
 use rand_distr::{Distribution, Uniform};
 
 use super::backward::Mask;
+use super::members::{Members, Room, Scale};
 use super::narrow::{Dots, Outer, WeightedSum};
 use super::pack::{Order, Pack};
 use super::tile::BlockProduct;
@@ -95,6 +96,26 @@ impl Case {
         [y, d_x, d_weight, d_bias]
     }
 
+    /// One row, half of it zeros, in as many versions as x has rows, scaled by these: as members,
+    /// and as rows of their own.
+    fn members_on<S: Simd>(&self, simd: S) -> [Vec<f32>; 2] {
+        let Shape { rows, inputs, outputs } = self.shape;
+        let [scale, weight, bias, _] = &self.values;
+        let x: Vec<f32> = (0..inputs).map(|at| (at % 2) as f32 * weight[at * outputs]).collect();
+        let scaled: Vec<f32> = scale
+            .chunks(inputs)
+            .flat_map(|scale| scale.iter().zip(&x))
+            .map(|(s, x)| s * x)
+            .collect();
+        let wanted = forward(self.shape, &scaled, weight, bias, ACTIVATION);
+        let pack = Pack { rows: inputs, columns: outputs, matrix: weight, order: Order::RowMajor };
+        let (packed, scale) = (&*simd.vectorize(pack), &Scale::new(rows, scale));
+        let mut y = vec![f32::NAN; rows * outputs];
+        let (x, y_of, room) = (&x, &mut y, &mut Room::default());
+        simd.vectorize(Members { x, scale, packed, bias, activation: ACTIVATION, y: y_of, room });
+        [y, wanted]
+    }
+
     /// The same of a layer with one output.
     fn narrow_on<S: Simd>(&self, simd: S) -> Found {
         let [x, weight, bias, gradient] = &self.values;
@@ -118,6 +139,8 @@ fn check<S: Simd>(simd: S, shape: Shape) {
     {
         assert!(got == *wanted, "{name} of {shape:?}");
     }
+    let [members, rows] = case.members_on(simd);
+    assert!(members == rows, "members of {shape:?}");
     if shape.outputs == 1 {
         assert!(case.narrow_on(simd) == wanted, "{shape:?}");
     }

@@ -53,15 +53,10 @@ impl BlockProduct<'_> {
     ) {
         let Self { a, depth, columns, activation, .. } = *self;
         let rows = self.out.len() / columns;
-        let zero = simd.splat_f32s(0.0);
-        let mut bias = [zero; V];
-        if let Some(all) = self.bias {
-            for v in 0..V {
-                let from = (first + v * S::F32_LANES).min(columns);
-                let to = (from + S::F32_LANES).min(columns);
-                bias[v] = simd.partial_load_f32s(&all[from..to]);
-            }
-        }
+        let bias = match self.bias {
+            Some(all) => bias(simd, all, first),
+            None => [simd.splat_f32s(0.0); V],
+        };
         let ends = from + piece.len() == depth;
         for tile in (0..rows).step_by(TILE_ROWS) {
             let a: [&[f32]; TILE_ROWS] =
@@ -73,15 +68,30 @@ impl BlockProduct<'_> {
             };
             let mut acc = rows_times(simd, start, a, piece);
             if ends && activation == Activation::Relu {
-                for r in 0..TILE_ROWS {
-                    for v in 0..V {
-                        // Not max, which would turn a NaN into 0.
-                        let negative = simd.less_than_f32s(acc[r][v], zero);
-                        acc[r][v] = simd.select_f32s(negative, zero, acc[r][v]);
-                    }
-                }
+                relu(simd, &mut acc);
             }
-            store::<S, V>(simd, acc, out, first);
+            store::<S, TILE_ROWS, V>(simd, acc, out, first);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn bias<S: Simd, const V: usize>(simd: S, all: &[f32], first: usize) -> [S::f32s; V] {
+    std::array::from_fn(|v| {
+        let from = (first + v * S::F32_LANES).min(all.len());
+        let to = (from + S::F32_LANES).min(all.len());
+        simd.partial_load_f32s(&all[from..to])
+    })
+}
+
+#[inline(always)]
+pub(super) fn relu<S: Simd, const R: usize, const V: usize>(simd: S, tile: &mut Tile<S, R, V>) {
+    let zero = simd.splat_f32s(0.0);
+    for r in 0..R {
+        for v in 0..V {
+            // Not max, which would turn a NaN into 0.
+            let negative = simd.less_than_f32s(tile[r][v], zero);
+            tile[r][v] = simd.select_f32s(negative, zero, tile[r][v]);
         }
     }
 }
@@ -111,14 +121,14 @@ pub(super) fn load<S: Simd, const V: usize>(
 
 /// Writes the part of a tile that exists: of `rows` rows, the columns from `first` on.
 #[inline(always)]
-pub(super) fn store<S: Simd, const V: usize>(
+pub(super) fn store<S: Simd, const R: usize, const V: usize>(
     simd: S,
-    acc: Tile<S, TILE_ROWS, V>,
+    acc: Tile<S, R, V>,
     (out, columns, rows): (&mut [f32], usize, usize),
     first: usize,
 ) {
     let whole = first + V * S::F32_LANES <= columns;
-    for r in 0..TILE_ROWS {
+    for r in 0..R {
         for v in 0..V {
             let at = first + v * S::F32_LANES;
             if r < rows && whole {

@@ -147,7 +147,7 @@ impl WeightGradient<'_> {
                     }
                 }
             }
-            store::<S, V>(simd, acc, (out, outputs, there), first);
+            store::<S, TILE_ROWS, V>(simd, acc, (out, outputs, there), first);
         }
     }
 }
