@@ -296,11 +296,11 @@ impl Plan {
             let what = format!("holds \"{value}\", expected {}", wanted.kind.expected());
             return Err(Fault::of(&wanted.name, Some(row), what));
         }
-        if let Cells::Category(texts) = &cells {
-            if let Some(at) = texts.iter().position(|text| text.len() > self.cell_bytes_max) {
-                let what = format!("holds a text of more than {} bytes", self.cell_bytes_max);
-                return Err(Fault::of(&wanted.name, row_of(at), what));
-            }
+        if let Cells::Category(texts) = &cells
+            && let Some(at) = texts.iter().position(|text| text.len() > self.cell_bytes_max)
+        {
+            let what = format!("holds a text of more than {} bytes", self.cell_bytes_max);
+            return Err(Fault::of(&wanted.name, row_of(at), what));
         }
         Ok(cells)
     }

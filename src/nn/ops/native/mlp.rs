@@ -13,6 +13,9 @@ use super::pieces::Table;
 /// weights, and each of these is used for many rows.
 const BLOCK_ROWS: usize = 48;
 
+/// Writes all numbers and codes of a row, which it is told by its place.
+pub type Fill<'a> = dyn Fn(usize, &mut [f32], &mut [u32]) + Sync + 'a;
+
 #[derive(Debug)]
 pub struct Mlp {
     pub inputs: Inputs,
@@ -46,13 +49,8 @@ pub struct Members {
 }
 
 impl Mlp {
-    /// Log-odds `[rows, k K]`, each member's after the other's. `fill` writes all numbers and codes
-    /// of a row.
-    pub fn outputs(
-        &self,
-        rows: usize,
-        fill: &(dyn Fn(usize, &mut [f32], &mut [u32]) + Sync),
-    ) -> Vec<f32> {
+    /// Log-odds `[rows, k K]`, each member's after the other's.
+    pub fn outputs(&self, rows: usize, fill: &Fill) -> Vec<f32> {
         let outputs = self.members.bias.len();
         let blocks = (0..rows.div_ceil(BLOCK_ROWS)).into_par_iter();
         in_blocks(rows * outputs, BLOCK_ROWS * outputs, blocks, |at, y, _| {
@@ -60,7 +58,7 @@ impl Mlp {
         })
     }
 
-    fn block(&self, y: &mut [f32], fill: &dyn Fn(usize, &mut [f32], &mut [u32])) {
+    fn block(&self, y: &mut [f32], fill: &Fill) {
         let rows = y.len() / self.members.bias.len();
         let width = self.inputs.width();
         let mut x = Pooled::dirty(BLOCK_ROWS * width);
@@ -110,7 +108,7 @@ impl Inputs {
         embedded + self.plain.len() + categories
     }
 
-    fn rows(&self, x: &mut [f32], fill: &dyn Fn(usize, &mut [f32], &mut [u32])) {
+    fn rows(&self, x: &mut [f32], fill: &Fill) {
         let mut numbers = vec![0.0; self.numbers];
         let mut codes = vec![0; self.embeddings.len()];
         let (width, mut binned) = (self.width(), Vec::new());
