@@ -118,7 +118,7 @@ impl Table {
         let limits = Limits { columns_max: 100, cell_bytes_max: 1 << 16 };
         let (mut ids, mut all) = (Vec::new(), Vec::<Cells>::new());
         let mut consume = |batch: Batch| {
-            ids.extend(batch.keys);
+            ids.extend(batch.keys.iter().map(str::to_owned));
             match all.as_mut_slice() {
                 [] => all = batch.cells,
                 all => all.iter_mut().zip(batch.cells).for_each(|(all, some)| extend(all, some)),
@@ -142,7 +142,7 @@ impl Table {
     #[track_caller]
     pub fn texts(&self, name: &str) -> Vec<String> {
         match &self.columns[name] {
-            Cells::Category(cells) => cells.iter().map(|c| c.clone().unwrap_or_default()).collect(),
+            Cells::Category(cells) => cells.iter().map(str::to_owned).collect(),
             Cells::Date(cells) => {
                 cells.iter().map(|c| c.map_or(String::new(), format_day)).collect()
             }
@@ -157,7 +157,7 @@ impl Table {
 fn extend(all: &mut Cells, some: Cells) {
     match (all, some) {
         (Cells::Number(all), Cells::Number(some)) => all.extend(some),
-        (Cells::Category(all), Cells::Category(some)) => all.extend(some),
+        (Cells::Category(all), Cells::Category(some)) => all.extend(some.iter()),
         (Cells::Date(all), Cells::Date(some)) => all.extend(some),
         _ => unreachable!("a column keeps its type from batch to batch"),
     }
