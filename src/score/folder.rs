@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::partitions::{Divided, PartScores, Use};
-use super::{Detail, Job, by_risk, columns, nobody};
+use super::partitions::{Divided, PartScores};
+use super::{Detail, Job, by_risk, columns, in_parts, nobody};
 use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::fsx;
@@ -98,9 +97,10 @@ pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<(Manifest, u
     let there = if begun { done_before(folder, plan.partitions)? } else { BTreeMap::new() };
     let divided = Divided::new(job)?;
     let log = Mutex::new(fsx::open_append(&folder.join(DONE))?);
-    let failed = AtomicBool::new(false);
-    let made = |part: usize| -> Result<PartFile> {
-        let cores = if plan.partitions == 1 { Use::AllCores } else { Use::ThisCore };
+    let files = in_parts(job, plan.partitions, |part, cores| {
+        if let Some(file) = there.get(&part) {
+            return Ok(file.clone());
+        }
         let scored = divided.scored(part, cores, &mut |_| Ok(()))?;
         let scored = scored.unwrap_or(PartScores { rows: Vec::new(), gone: 0 });
         let file = write_part(job, divided.as_of, part, scored, folder)?;
@@ -110,21 +110,7 @@ pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<(Manifest, u
         let written = log.write_all(&line).and_then(|()| log.sync_data());
         written.map_err(|error| Kind::Environment.at(folder.join(DONE)).io(&error))?;
         Ok(file)
-    };
-    let files = job.bundle.scorer.in_parts(plan.partitions, |part| {
-        if let Some(file) = there.get(&part) {
-            return Ok(Some(file.clone()));
-        }
-        // What the other cores have begun is in vain.
-        if failed.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let file = made(part);
-        failed.fetch_or(file.is_err(), Ordering::Relaxed);
-        file.map(Some)
-    });
-    let files = files.into_iter().collect::<Result<Vec<_>>>()?;
-    let files: Vec<PartFile> = files.into_iter().flatten().collect();
+    })?;
     let sum = |of: fn(&PartFile) -> usize| files.iter().map(of).sum();
     let manifest = Manifest {
         format: FORMAT,

@@ -89,19 +89,29 @@ impl<'a> Job<'a> {
 /// # Errors
 /// [`Kind::Usage`] for a curve that the bundle does not know.
 pub fn score(job: &Job) -> Result<Scores> {
-    let failed = AtomicBool::new(false);
     all(job, &mut |divided, partitions| {
-        job.bundle.scorer.in_parts(partitions, |at| {
-            // What the other cores have begun is in vain.
-            if failed.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let cores = if partitions == 1 { Use::AllCores } else { Use::ThisCore };
-            let scored = divided.scored(at, cores, &mut |_| Ok(()));
-            failed.fetch_or(scored.is_err(), Ordering::Relaxed);
-            scored
-        })
+        in_parts(job, partitions, |at, cores| divided.scored(at, cores, &mut |_| Ok(())))
     })
+}
+
+/// What `make` makes of each partition, in their order; a fault ends it early.
+fn in_parts<T: Send>(
+    job: &Job,
+    partitions: usize,
+    make: impl Fn(usize, Use) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let failed = AtomicBool::new(false);
+    let cores = if partitions == 1 { Use::AllCores } else { Use::ThisCore };
+    let made = job.bundle.scorer.in_parts(partitions, |at| {
+        // What the other cores have begun is in vain.
+        if failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let made = make(at, cores);
+        failed.fetch_or(made.is_err(), Ordering::Relaxed);
+        Some(made)
+    });
+    made.into_iter().flatten().collect()
 }
 
 /// Like [`score`], handing each partition on once it is scored, in their order.
@@ -112,7 +122,7 @@ pub fn score_with_rows(job: &Job, consume: &mut dyn FnMut(&Part) -> Result<()>) 
 }
 
 /// Makes the scores of each partition.
-type Parts<'a> = dyn FnMut(&Divided, usize) -> Vec<Result<Option<PartScores>>> + 'a;
+type Parts<'a> = dyn FnMut(&Divided, usize) -> Result<Vec<Option<PartScores>>> + 'a;
 
 fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
     let partitions = job.partitions.clamp(1, panel::PARTITIONS_MAX);
@@ -120,7 +130,7 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
     let job = &Job { partitions, ..*job };
     let divided = Divided::new(job)?;
     let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0 };
-    let parts = parts(&divided, partitions).into_iter().collect::<Result<Vec<_>>>()?;
+    let parts = parts(&divided, partitions)?;
     scores.rows.reserve_exact(parts.iter().flatten().map(|part| part.rows.len()).sum());
     for part in parts.into_iter().flatten() {
         scores.rows.extend(part.rows);

@@ -113,10 +113,6 @@ impl<'a> Layer<'a> {
         Layer { inputs, outputs, weight, bias, activation }
     }
 
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
     pub fn outputs(&self) -> usize {
         self.outputs
     }
