@@ -95,7 +95,7 @@ fn the_bundle_holds_what_export_writes() {
         (["--format", "safetensors", "--unroll", "3"], 2, "belong to --format onnx"),
         (["--format", "pmml", "--signature", "columns"], 2, "no format `pmml`"),
         (["--format", "onnx", "--signature", "matrix"], 2, "leave out --signature"),
-        (["--format", "onnx", "--signature", "rows"], 2, "neither columns nor matrix"),
+        (["--format", "onnx", "--signature", "rows"], 2, "neither columns, matrix nor step"),
     ] {
         let wrong = small.path("wrong.onnx");
         let start = ["export", text(&bundle), "--out", &wrong];
@@ -146,6 +146,8 @@ fn networks_over_months_agree_with_onnxruntime() {
         if name != "mlp" {
             check(&python, &bundle, &small.data, &["--unroll", "20"]);
         }
+        let said = check(&python, &bundle, &small.data, &["--signature", "step"]);
+        assert!(said.contains("shorter histories"), "{said}");
         std::fs::remove_dir_all(small.path(name)).expect("removed");
     }
 }
@@ -169,6 +171,7 @@ fn every_kind_of_column_agrees_with_onnxruntime() {
     assert_eq!(looked_up, 2, "a text is looked up once for all members");
     // A month in which half of the customers were there, and fewer versions.
     check(&python, &average, &data, &["--as-of", "2023-09"]);
+    check(&python, &average, &data, &["--signature", "step"]);
 }
 
 /// A bundle like another one, changed; its golden rows are scored anew.

@@ -6,7 +6,8 @@ Exports the run's (or bundle's) model, scores the data with `churn score`, feeds
 onnxruntime, with `--tract PROGRAM` also to tract (see `tract_session.py`), and prints the largest
 difference of a risk. `onnx.checker` checks the file in full. Variants of the rows are made and scored
 again by both programs: strings that no model knows, values left out, nothing known, histories cut
-short, and histories that are shown with more padding than they need. The exit code is 1 if any risk
+short, and histories that are shown with more padding than they need. A model of steps (`--signature
+step`) is taken through every history month by month. The exit code is 1 if any risk
 differs by more than --tolerance.
 
 Needs: pip install onnx onnxruntime numpy
@@ -36,6 +37,15 @@ def as_it_is(row, draw):
     pass
 
 
+def month_of(row, month):
+    """The row as it was in one month of its history, by itself."""
+    now = month_number(row["start"]) + month
+    return {
+        "start": f"{now // 12:04}-{now % 12 + 1:02}", "length": 1, "attributes": row["attributes"],
+        "months": {name: values[month:month + 1] for name, values in row["months"].items()},
+    }
+
+
 def onnxruntime_session(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -54,9 +64,11 @@ class Model:
         facts = {fact.key: fact.value for fact in model.metadata_props}
         schema = json.loads(facts["schema"])
         self.matrix = facts["signature"] == "matrix"
+        self.steps = facts["signature"] == "step"
         # Of a GRU that is written out for so many.
         self.months = int(facts.get("months", 0))
         self.columns = schema["columns"] if self.matrix else schema["inputs"]
+        self.state = sum(column["shape"][1] for column in self.columns if column["holds"] == "state")
         # Names with the number of their columns.
         outputs = [(output.name, output.type.tensor_type) for output in model.graph.output]
         self.outputs = {name: of.shape.dim[1].dim_value for name, of in outputs}
@@ -91,6 +103,8 @@ class Model:
         feed = {}
         for column in self.columns:
             name, holds = column["name"], column["holds"]
+            if holds == "state":
+                continue
             if holds == "history_months":
                 feed[name] = np.array(lengths, np.int64)[:, None]
             elif holds == "as_of":
@@ -119,13 +133,28 @@ class Model:
             feed = {"features": np.concatenate([feed[c["name"]] for c in self.columns], axis=1)}
         return feed
 
+    def run(self, session, outputs, rows, padding):
+        """The outputs at the end of the rows' histories."""
+        if not self.steps:
+            return session.run(outputs, self.feed(rows, padding))
+        states = np.zeros((len(rows), self.state), np.float32)
+        found = [np.zeros((len(rows), self.outputs[name]), np.float32) for name in outputs]
+        for month in range(max(row["length"] for row in rows)):
+            there = [at for at, row in enumerate(rows) if row["length"] > month]
+            feed = self.feed([month_of(rows[at], month) for at in there], 0)
+            *values, states[there] = session.run(
+                [*outputs, "state_out"], {**feed, "state_in": states[there]})
+            for kept, new in zip(found, values):
+                kept[there] = new
+        return found
+
     def check(self, name, rows, expected, tolerance, padding=0):
         """Compares outputs, by name, with what each runtime says."""
-        found = {runtime: {output: [] for output in self.outputs} for runtime in self.sessions}
+        found = {runtime: {output: [] for output in expected} for runtime in self.sessions}
         for at in range(0, len(rows), ROWS_PER_CALL):
-            feed = self.feed(rows[at:at + ROWS_PER_CALL], padding)
+            some = rows[at:at + ROWS_PER_CALL]
             for runtime, session in self.sessions.items():
-                for output, values in zip(self.outputs, session.run(list(self.outputs), feed)):
+                for output, values in zip(expected, self.run(session, list(expected), some, padding)):
                     found[runtime][output].append(values)
         ok = True
         for runtime, outputs in found.items():
@@ -138,7 +167,7 @@ class Model:
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--signature", default="columns", choices=["columns", "matrix"])
+    parser.add_argument("--signature", default="columns", choices=["columns", "matrix", "step"])
     parser.add_argument("--unroll", metavar="MONTHS", help="write the GRU out, at least as long as the histories")
     parser.add_argument("--variants", type=int, default=500, help="rows that are changed and scored again")
     parser.add_argument("--as-of", help="score at the end of this month")
@@ -170,7 +199,9 @@ def main():
             ("nothing known", nothing, 0),
         ]
         if rows[0]["start"] is not None:
-            variants += [("shorter histories", cut, 0), ("5 months of padding more", as_it_is, 5)]
+            variants += [("shorter histories", cut, 0)]
+            if not model.steps:
+                variants += [("5 months of padding more", as_it_is, 5)]
         for seed, (name, change, padding) in enumerate(variants):
             other = changed(some, change, seed)
             expected = {"risk": program.rescore(other, work)}

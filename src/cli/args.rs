@@ -301,7 +301,8 @@ pub struct ExportArgs {
     #[arg(long, alias = "output")]
     pub out: PathBuf,
     /// Of ONNX. columns: an input for each raw column. matrix: one matrix of numbers, categories as
-    /// codes; for models without months.
+    /// codes; for models without months. step: one month at a time, state in, state out; for models
+    /// with months.
     #[arg(long, default_value = "columns")]
     pub signature: Signature,
     /// Of ONNX. Write the GRU out for this many months, for runtimes without the operator; every

@@ -47,9 +47,10 @@ impl<'a> Blocks<'a> {
         pairs.map(|(column, fitted)| self.inputs.codes(g, column, fitted)).collect()
     }
 
-    /// What a network over months reads, `[N, T, month_width]`.
+    /// What a network over months reads, `[N, T, month_width]`; in the step form of one month.
     pub fn months(&mut self, g: &mut Graph) -> Result<Value> {
-        let months = self.once(g, "months", |blocks, g| blocks.scaled_months(g, Span::All))?;
+        let span = if self.inputs.state.is_some() { Span::Last } else { Span::All };
+        let months = self.once(g, "months", |blocks, g| blocks.scaled_months(g, span))?;
         months.ok_or_else(no_months)
     }
 

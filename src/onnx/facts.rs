@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::inputs::{
     AS_OF, AS_OF_MEANING, Column, Columns, HISTORY, HISTORY_MEANING, Holds, MATRIX,
 };
+use super::state::{IN_MEANING, STATE_IN};
 use super::{Signature, Style};
 use crate::bundle::Contents;
 use crate::bundle::Identity;
@@ -19,7 +20,8 @@ pub const RISK_MEANING: &str = "Calibrated probability of churn in the window of
 pub const CURVE_MEANING: &str =
     "Risk of churn up to each month of the horizon; the last one is the risk.";
 
-/// Keys and values of the model's metadata.
+/// Keys and values of the model's metadata. `read` are the inputs that the model reads, `state` the
+/// width of its state, if it has one.
 ///
 /// # Errors
 /// [`Kind::Internal`] if something cannot be written as JSON.
@@ -27,7 +29,7 @@ pub fn facts(
     contents: &Contents,
     identity: Identity,
     (style, columns): (Style, &Columns),
-    read: &BTreeSet<&str>,
+    (read, state): (&BTreeSet<&str>, Option<usize>),
 ) -> Result<Vec<(&'static str, String)>> {
     let model = &contents.model;
     let members: Vec<Value> = (model.members.iter())
@@ -38,7 +40,7 @@ pub fn facts(
         ("model", identity.model.to_owned()),
         ("members", text(&members)?),
         ("signature", style.signature.name().to_owned()),
-        ("schema", text(&schema(style.signature, columns, read))?),
+        ("schema", text(&schema(style.signature, columns, (read, state)))?),
         ("label", text(&model.label)?),
         ("calibration", text(&model.calibrator)?),
     ];
@@ -50,19 +52,29 @@ fn text(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Kind::Internal.msg(error.to_string()))
 }
 
-fn schema(signature: Signature, columns: &Columns, read: &BTreeSet<&str>) -> Value {
+fn schema(
+    signature: Signature,
+    columns: &Columns,
+    (read, state): (&BTreeSet<&str>, Option<usize>),
+) -> Value {
     let is_there = |name: &str| signature == Signature::Matrix || read.contains(name);
     let there = columns.all().filter(|column| is_there(&column.name));
     let mut all: Vec<Value> = there.map(|column| describe(column, signature)).collect();
     for (name, meaning) in [(HISTORY, HISTORY_MEANING), (AS_OF, AS_OF_MEANING)] {
-        if signature == Signature::Columns && is_there(name) {
+        if signature != Signature::Matrix && is_there(name) {
             all.push(json!({
                 "name": name, "holds": name, "type": "int64", "shape": ["N", 1], "meaning": meaning
             }));
         }
     }
+    if let Some(width) = state {
+        all.push(json!({
+            "name": STATE_IN, "holds": "state", "type": "float32", "shape": ["N", width],
+            "meaning": IN_MEANING
+        }));
+    }
     match signature {
-        Signature::Columns => json!({ "inputs": all }),
+        Signature::Columns | Signature::Step => json!({ "inputs": all }),
         Signature::Matrix => json!({
             "inputs": [{ "name": MATRIX, "type": "float32", "shape": ["N", all.len()] }],
             "columns": all
@@ -71,14 +83,14 @@ fn schema(signature: Signature, columns: &Columns, read: &BTreeSet<&str>) -> Val
 }
 
 fn describe(column: &Column, signature: Signature) -> Value {
-    let by_name = signature == Signature::Columns;
+    let by_name = signature != Signature::Matrix;
     let is_text = by_name && column.holds == Holds::Category;
     let meaning = match (by_name, column.holds) {
         (false, Holds::Category) => {
             "Code: 0 or NaN is missing, 1 any other value, 2 and up the values in their order."
                 .to_owned()
         }
-        _ => column.meaning(),
+        _ => column.meaning(signature),
     };
     let mut described = json!({
         "name": column.name,
@@ -87,7 +99,8 @@ fn describe(column: &Column, signature: Signature) -> Value {
         "meaning": meaning,
     });
     if by_name {
-        described["shape"] = json!(["N", if column.monthly { json!("T") } else { json!(1) }]);
+        let over_months = column.monthly && signature == Signature::Columns;
+        described["shape"] = json!(["N", if over_months { json!("T") } else { json!(1) }]);
     }
     if let Some(source) = &column.source {
         described["source"] = json!(source);

@@ -39,6 +39,15 @@ pub enum Axis {
     Any(&'static str),
 }
 
+impl Axis {
+    fn extent(&self) -> Extent {
+        match self {
+            Axis::Fixed(size) => Extent::Fixed(*size as i64),
+            Axis::Any(name) => Extent::Named((*name).to_owned()),
+        }
+    }
+}
+
 /// A value of an operator's attribute.
 pub enum Attr<'a> {
     Int(i64),
@@ -86,6 +95,13 @@ impl Graph {
         self.taken.insert(name.to_owned());
         self.inputs.push(info(name, of, axes, doc));
         Value { name: name.to_owned(), of }
+    }
+
+    /// Changes the axes of an input that was declared before they were known.
+    pub fn resize_input(&mut self, name: &str, axes: &[Axis]) {
+        let input = self.inputs.iter_mut().find(|input| input.name == name);
+        let input = input.expect("an input that was declared");
+        input.of.shape = axes.iter().map(Axis::extent).collect();
     }
 
     /// Makes a value an output under its final name.
@@ -242,11 +258,7 @@ pub struct Finished {
 }
 
 fn info(name: &str, of: ElementType, axes: &[Axis], doc: &str) -> ValueInfo {
-    let extent = |axis: &Axis| match axis {
-        Axis::Fixed(size) => Extent::Fixed(*size as i64),
-        Axis::Any(name) => Extent::Named((*name).to_owned()),
-    };
-    let shape = axes.iter().map(extent).collect();
+    let shape = axes.iter().map(Axis::extent).collect();
     ValueInfo {
         name: name.to_owned(),
         of: TensorType { element: of, shape },

@@ -6,6 +6,7 @@ use std::f32::consts::TAU;
 use super::graph::{Graph, Value};
 use super::inputs::{Holds, Inputs};
 use super::proto::ElementType::{F32, I64};
+use super::state::State;
 use crate::error::{Kind, Result};
 use crate::features::derive::{DAYS_PER_MONTH, DELTA_MONTHS, MONTHLY};
 
@@ -14,6 +15,9 @@ const DOUBLINGS: usize = 11;
 
 /// Days from 1 March of year 0 to 1970-01-01.
 const DAYS_TO_1970: f64 = 719_468.0;
+
+/// Before every month.
+const NEVER: f64 = -1.0;
 
 /// Which months a value is wanted of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,9 @@ pub struct History {
     /// The same with NaN in front, so that there are `back` months before the as-of month.
     padded: Option<Value>,
     axis: Option<TimeAxis>,
+    /// In which month each measure was last active, `[N, 1, M]`, -1 before that; kept from month to
+    /// month in the step form.
+    last_active: Option<Value>,
 }
 
 /// Places of the months; there is one if any column has months.
@@ -45,22 +52,28 @@ struct TimeAxis {
     valid: Value,
 }
 
+impl TimeAxis {
+    /// `count` months, of which a customer has the last `length`.
+    fn new(g: &mut Graph, (count, length): (&Value, &Value)) -> Self {
+        let (zero, one) = (g.scalar(0.0, I64), g.scalar(1.0, I64));
+        let places = g.op("Range", &[&zero, count, &one], vec![], I64);
+        let start = g.sub(count, length);
+        let since = g.sub(&places, &start);
+        let valid = g.compare("GreaterOrEqual", &since, &zero);
+        TimeAxis { places, since, valid }
+    }
+}
+
 impl History {
     /// `back`: how many months before the as-of month are looked at one by one.
     pub fn new(g: &mut Graph, inputs: &Inputs, back: usize) -> Result<Self> {
         let length = inputs.history()?;
-        let axis = inputs.any_months().map(|months| {
-            g.within("history", |g| {
-                let count = g.length(&months, 1);
-                let (zero, one) = (g.scalar(0.0, I64), g.scalar(1.0, I64));
-                let places = g.op("Range", &[&zero, &count, &one], vec![], I64);
-                let start = g.sub(&count, &length);
-                let since = g.sub(&places, &start);
-                let valid = g.compare("GreaterOrEqual", &since, &zero);
-                TimeAxis { places, since, valid }
-            })
-        });
-        let mut history = History { length, levels: None, padded: None, axis };
+        let count = match &inputs.state {
+            Some(_) => Some(g.scalar((back + 1) as f64, I64)),
+            None => inputs.any_months().map(|months| g.length(&months, 1)),
+        };
+        let axis = count.map(|count| g.within("history", |g| TimeAxis::new(g, (&count, &length))));
+        let mut history = History { length, levels: None, padded: None, axis, last_active: None };
         let measures = &inputs.columns.measures;
         if let (Some(axis), false) = (&history.axis, measures.is_empty()) {
             let levels = g.within("measures", |g| {
@@ -70,12 +83,30 @@ impl History {
                 });
                 let each: Vec<Value> = each.collect();
                 let all = g.concat(2, &each);
+                let all = match &inputs.state {
+                    Some(state) => latest(g, state, &all, (back, measures.len())),
+                    None => all,
+                };
                 let valid = g.unsqueeze(&axis.valid, &[2]);
                 let missing = g.scalar(f64::NAN, F32);
                 g.choose(&valid, &all, &missing)
             });
-            history.padded = Some(g.pad_before(&levels, back, f64::NAN));
+            history.padded = Some(match &inputs.state {
+                Some(_) => levels.clone(),
+                None => g.pad_before(&levels, back, f64::NAN),
+            });
             history.levels = Some(levels);
+            if let Some(state) = &inputs.state {
+                let place = g.within("last_active", |g| history.active(g))?;
+                let never = g.scalar(NEVER, F32);
+                history.last_active =
+                    Some(state.carry(g, (measures.len(), &never), |g, before| {
+                        let latest = g.reduce_max(&place, 1);
+                        let latest = g.squeeze(&latest, &[1]);
+                        let latest = g.most(&[before.clone(), latest]);
+                        (g.unsqueeze(&latest, &[1]), latest)
+                    }));
+            }
         }
         Ok(history)
     }
@@ -180,26 +211,35 @@ impl History {
     /// Months since the last one in which a measure was neither 0 nor missing, `[N, S, M]`; since
     /// before the first month where there is none.
     fn silent(&self, g: &mut Graph, span: Span) -> Result<Value> {
-        let (axis, since) = (self.axis()?, self.since(g, span)?);
+        let since = self.since(g, span)?;
+        let last = match (span, &self.last_active) {
+            (Span::Last, Some(last)) => last.clone(),
+            (Span::Last, None) => {
+                let active = self.active(g)?;
+                g.reduce_max(&active, 1)
+            }
+            (Span::All, _) => (0..DOUBLINGS).fold(self.active(g)?, |last, step| {
+                let padded = g.pad_before(&last, 1 << step, NEVER);
+                let earlier = g.slice(&padded, 1, 0, Some(-(1 << step)));
+                g.most(&[last, earlier])
+            }),
+        };
+        let since = g.cast(&since, F32);
+        Ok(g.sub(&since, &last))
+    }
+
+    /// The months in which a measure is neither 0 nor missing, as months since the first of the
+    /// history, others [`NEVER`], `[N, T, M]`.
+    fn active(&self, g: &mut Graph) -> Result<Value> {
         let levels = self.levels.as_ref().ok_or_else(|| Kind::Internal.msg("no measures"))?;
         let size = g.abs(levels);
         let some = g.compare_number("Greater", &size, 0.0);
         let finite = g.compare_number("LessOrEqual", &size, f64::from(f32::MAX));
         let active = g.and(&some, &finite);
-        let place = g.unsqueeze(&axis.since, &[2]);
+        let place = g.unsqueeze(&self.axis()?.since, &[2]);
         let place = g.cast(&place, F32);
-        let never = g.scalar(-1.0, F32);
-        let last = g.choose(&active, &place, &never);
-        let last = match span {
-            Span::All => (0..DOUBLINGS).fold(last, |last, step| {
-                let padded = g.pad_before(&last, 1 << step, -1.0);
-                let earlier = g.slice(&padded, 1, 0, Some(-(1 << step)));
-                g.most(&[last, earlier])
-            }),
-            Span::Last => g.reduce_max(&last, 1),
-        };
-        let since = g.cast(&since, F32);
-        Ok(g.sub(&since, &last))
+        let never = g.scalar(NEVER, F32);
+        Ok(g.choose(&active, &place, &never))
     }
 
     /// The months as counted from January of year 0, `[N, S, 1]`.
@@ -222,6 +262,20 @@ impl History {
         };
         Ok(g.unsqueeze(&now, &[2]))
     }
+}
+
+/// The measures `[N, 1, M]` of a month behind those of the `back` months before, which are kept:
+/// `[N, back + 1, M]`.
+fn latest(g: &mut Graph, state: &State, now: &Value, (back, measures): (usize, usize)) -> Value {
+    let missing = g.scalar(f64::NAN, F32);
+    let width = back * measures;
+    state.carry(g, (width, &missing), |g, before| {
+        let before = g.reshape(before, &[0, back as i64, measures as i64]);
+        let all = g.concat(1, &[before, now.clone()]);
+        let kept = g.slice(&all, 1, 1, None);
+        let kept = g.reshape(&kept, &[0, width as i64]);
+        (all, kept)
+    })
 }
 
 /// A value `[N, 1]` or `[N, T]` at the months of a span: `[N, 1]` or `[N, S]`.

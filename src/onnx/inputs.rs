@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::graph::{Axis, Graph, Value};
 use super::proto::ElementType::{F32, I64, Text};
+use super::state::{STATE_IN, STATE_OUT, State};
 use super::{Attr, Call, ML, Signature, Style};
 use crate::bundle::Model;
 use crate::error::{Kind, Result};
@@ -29,8 +30,8 @@ pub const AS_OF: &str = "as_of";
 pub const MATRIX: &str = "features";
 
 /// Names of outputs and of inputs that are no columns.
-const RESERVED: [&str; 7] =
-    [HISTORY, AS_OF, MATRIX, "risk", "risk_curve", "customer_id", "bundle_id"];
+const RESERVED: [&str; 9] =
+    [HISTORY, AS_OF, MATRIX, STATE_IN, STATE_OUT, "risk", "risk_curve", "customer_id", "bundle_id"];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -185,6 +186,8 @@ pub struct Inputs {
     pub columns: Columns,
     /// See [`Style::unroll`].
     pub unroll: Option<usize>,
+    /// Of [`Signature::Step`].
+    pub state: Option<State>,
     values: BTreeMap<String, Value>,
     /// Codes of categories that some member has asked for, by column: a text is looked up once.
     coded: RefCell<BTreeMap<String, Value>>,
@@ -194,10 +197,13 @@ pub struct Inputs {
 
 impl Inputs {
     /// # Errors
-    /// [`Kind::Usage`] for a matrix where the model has months.
+    /// [`Kind::Usage`] for a matrix where the model has months, and for steps where it has none.
     pub fn declare(g: &mut Graph, columns: Columns, style: Style) -> Result<Self> {
         match style.signature {
-            Signature::Columns => Ok(Self::by_name(g, columns, style.unroll)),
+            Signature::Step if !columns.dated => Err(Kind::Usage
+                .msg("the signature `step` is for models with months, and this one has none")
+                .hint("leave out --signature")),
+            Signature::Columns | Signature::Step => Ok(Self::by_name(g, columns, style)),
             Signature::Matrix if columns.dated => Err(Kind::Usage
                 .msg("the signature `matrix` is for models without months, and this one has months")
                 .hint("leave out --signature, so that every column is an input of its own")),
@@ -205,20 +211,28 @@ impl Inputs {
         }
     }
 
-    fn by_name(g: &mut Graph, columns: Columns, unroll: Option<usize>) -> Self {
+    fn by_name(g: &mut Graph, columns: Columns, style: Style) -> Self {
+        let Style { signature, unroll } = style;
         let rows = [Axis::Any("N"), Axis::Fixed(1)];
-        let months = [Axis::Any("N"), unroll.map_or(Axis::Any("T"), Axis::Fixed)];
+        let months = match signature {
+            Signature::Step => rows,
+            _ => [Axis::Any("N"), unroll.map_or(Axis::Any("T"), Axis::Fixed)],
+        };
         let mut values = BTreeMap::new();
         for column in columns.all() {
             let of = if column.holds == Holds::Category { Text } else { F32 };
             let axes = if column.monthly { months } else { rows };
-            let value = g.input(&column.name, of, &axes, &column.meaning());
+            let value = g.input(&column.name, of, &axes, &column.meaning(signature));
             values.insert(column.name.clone(), value);
         }
         let dated = columns.dated;
-        let history = dated.then(|| g.input(HISTORY, I64, &rows, HISTORY_MEANING));
+        let state = (signature == Signature::Step).then(|| State::declare(g));
+        let history = match &state {
+            Some(state) => Some(state.length.clone()),
+            None => dated.then(|| g.input(HISTORY, I64, &rows, HISTORY_MEANING)),
+        };
         let as_of = columns.needs_as_of().then(|| g.input(AS_OF, I64, &rows, AS_OF_MEANING));
-        Inputs { columns, unroll, values, coded: RefCell::default(), history, as_of }
+        Inputs { columns, unroll, state, values, coded: RefCell::default(), history, as_of }
     }
 
     fn of_matrix(g: &mut Graph, columns: Columns) -> Self {
@@ -233,8 +247,9 @@ impl Inputs {
             });
             values.insert(column.name.clone(), value);
         }
-        let (coded, history, as_of) = (RefCell::default(), None, None);
-        Inputs { columns, unroll: None, values, coded, history, as_of }
+        let coded = RefCell::default();
+        let (state, history, as_of) = (None, None, None);
+        Inputs { columns, unroll: None, state, values, coded, history, as_of }
     }
 
     /// `[N, 1]` or `[N, T]`, 32-bit numbers or text.
@@ -312,12 +327,11 @@ fn checked(g: &mut Graph, codes: &Value, count: usize) -> Value {
 
 pub const HISTORY_MEANING: &str = "Months of history, the as-of month included, at least 1. The \
     months of a shorter history stand at the end of T; what stands before them is not read.";
-pub const AS_OF_MEANING: &str = "The as-of month as year x 100 + month, for example 202406. The \
-    last of the T months is this month.";
+pub const AS_OF_MEANING: &str = "The as-of month as year x 100 + month, for example 202406.";
 
 impl Column {
     /// In words.
-    pub fn meaning(&self) -> String {
+    pub fn meaning(&self, signature: Signature) -> String {
         let what = match (self.holds, &self.source) {
             (Holds::Number, None) => "Monthly measure; NaN is missing.".to_owned(),
             (Holds::Number, Some(source)) => format!("Number of `{source}`; NaN is missing."),
@@ -326,7 +340,10 @@ impl Column {
                 "Category as text; empty is missing, any other text may come.".to_owned()
             }
         };
+        let step = signature == Signature::Step;
         let months = match (self.monthly, &self.source) {
+            (true, None) if step => " Of the as-of month.",
+            (true, Some(_)) if step => " Its value at the end of the as-of month.",
             (true, None) => " The last of T is the as-of month.",
             (true, Some(_)) => " Its value at the end of each month; the last is the as-of month.",
             _ => "",

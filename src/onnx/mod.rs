@@ -10,6 +10,7 @@
 //! | `graph` | the builder: values, names, constants, the file |
 //! | `ops` | operators as methods |
 //! | `inputs` | raw columns, by name or as one matrix |
+//! | `state` | what a customer's next month needs of those before, for month by month |
 //! | `history`, `windows`, `scale`, `blocks` | features |
 //! | `networks`, `trees`, `logistic` | models |
 //! | `outlook` | members to a risk and its course, average, calibration |
@@ -26,6 +27,7 @@ mod ops;
 mod outlook;
 mod proto;
 mod scale;
+mod state;
 mod trees;
 mod windows;
 
@@ -38,6 +40,7 @@ use inputs::Inputs;
 use networks::Weights;
 use outlook::Uncalibrated;
 use proto::ElementType::F64;
+use state::{STATE_OUT, State};
 
 pub use graph::{OPSET, OPSET_ML};
 pub use inputs::{AS_OF, Column, Columns, HISTORY, Holds};
@@ -50,6 +53,9 @@ pub enum Signature {
     Columns,
     /// One matrix of numbers `[N, F]`; for models without months.
     Matrix,
+    /// An input for each raw column with the value of one month, and what is kept of the months
+    /// before: state in, state out. For models with months.
+    Step,
 }
 
 impl Signature {
@@ -57,6 +63,7 @@ impl Signature {
         match self {
             Signature::Columns => "columns",
             Signature::Matrix => "matrix",
+            Signature::Step => "step",
         }
     }
 }
@@ -68,7 +75,8 @@ impl std::str::FromStr for Signature {
         match text {
             "columns" => Ok(Signature::Columns),
             "matrix" => Ok(Signature::Matrix),
-            _ => Err(format!("`{text}` is neither columns nor matrix")),
+            "step" => Ok(Signature::Step),
+            _ => Err(format!("`{text}` is neither columns, matrix nor step")),
         }
     }
 }
@@ -102,7 +110,7 @@ pub struct Exported {
 /// do not fit together.
 pub fn export(contents: &Contents, identity: Identity, style: Style) -> Result<Exported> {
     let (model, fitted) = (&contents.model, &contents.features);
-    check_unroll(style.unroll, &contents.model.members)?;
+    check_unroll(style, &contents.model.members)?;
     let mut graph = Graph::default();
     let g = &mut graph;
     let columns = Columns::new(model, fitted)?;
@@ -130,7 +138,13 @@ pub fn export(contents: &Contents, identity: Identity, style: Style) -> Result<E
         g.output(&bent, CURVE, &axes, facts::CURVE_MEANING);
         outputs.push(CURVE);
     }
-    let facts = facts::facts(contents, identity, (style, &columns), &graph.read_inputs())?;
+    let state = blocks.inputs.state.as_ref();
+    if let Some(state) = state {
+        state.finish(g);
+        outputs.push(STATE_OUT);
+    }
+    let (read, width) = (graph.read_inputs(), state.map(State::width));
+    let facts = facts::facts(contents, identity, (style, &columns), (&read, width))?;
     let finished = graph.finish("churn", facts::DESCRIPTION, &facts);
     Ok(Exported { bytes: finished.bytes, inputs: finished.inputs, outputs, nodes: finished.nodes })
 }
@@ -165,12 +179,15 @@ fn of_member(
     }
 }
 
-fn check_unroll(unroll: Option<usize>, members: &[Member]) -> Result<()> {
+fn check_unroll(style: Style, members: &[Member]) -> Result<()> {
     let is_gru = |member: &Member| match &member.form {
         Form::Network { architecture, .. } => architecture.kind.is_sequence(),
         _ => false,
     };
-    match unroll {
+    match style.unroll {
+        Some(_) if style.signature == Signature::Step => {
+            Err(Kind::Usage.msg("a step has one month").hint("leave out --unroll"))
+        }
         Some(_) if !members.iter().any(is_gru) => Err(Kind::Usage
             .msg("--unroll writes a GRU out, and this model has none")
             .hint("leave it out")),

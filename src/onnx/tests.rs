@@ -58,7 +58,7 @@ fn messages_are_those_of_the_format() {
 
 #[test]
 fn a_signature_has_a_name() {
-    for signature in [Signature::Columns, Signature::Matrix] {
+    for signature in [Signature::Columns, Signature::Matrix, Signature::Step] {
         assert_eq!(signature.name().parse(), Ok(signature));
     }
     assert!("rows".parse::<Signature>().is_err());

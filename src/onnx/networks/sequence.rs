@@ -4,12 +4,14 @@
 //! A shorter history stands at the end of T, and the months before it must leave the state where
 //! it is. They carry a flag that opens the update gate, so that the new state is the old one; that
 //! needs no `sequence_lens`, which not every runtime knows, and keeps a state from before the first
-//! month. For runtimes without the operator it can be written out, month by month.
+//! month. For runtimes without the operator it can be written out, month by month, and the step form
+//! takes one month at a time.
 
 use super::super::Attr;
 use super::super::blocks::Blocks;
 use super::super::graph::{Call, Graph, Value};
 use super::super::proto::ElementType::F32;
+use super::super::state::State;
 use super::{Weights, columns};
 use crate::config::{Fusion, GruSpec, History};
 use crate::error::{Kind, Result};
@@ -126,6 +128,9 @@ fn stack(
     starts: &[Value],
 ) -> Result<Value> {
     let months = blocks.months(g)?;
+    if let Some(state) = &blocks.inputs.state {
+        return stepped(g, (state, &months), (spec, weights), starts);
+    }
     let valid = blocks.history()?.valid()?;
     let valid = g.transpose(&valid, &[1, 0]);
     let valid = g.unsqueeze(&valid, &[2]);
@@ -219,11 +224,8 @@ fn unrolled(
     (spec, weights, layer): (&GruSpec, &Weights, usize),
     (start, months): (Option<&Value>, usize),
 ) -> Result<(Value, Value)> {
-    let mut get = |part: &str| weights.get(g, &format!("stack.layers.{layer}.{part}"));
-    let [input, recurrent] = [get("input_weight")?, get("hidden_weight")?];
-    let [input_bias, recurrent_bias] = [get("input_bias")?, get("hidden_bias")?];
-    let from_input = g.matmul(x, &input);
-    let from_input = g.add(&from_input, &input_bias);
+    let layer = Layer::new(g, (spec, weights, layer))?;
+    let from_input = layer.outer(g, x);
     let mut state = match start {
         Some(start) => start.clone(),
         None => {
@@ -234,10 +236,8 @@ fn unrolled(
     let mut states = Vec::with_capacity(months);
     for month in 0..months {
         let next = g.within(&format!("month_{month}"), |g| {
-            let inner = g.matmul(&state, &recurrent);
-            let inner = g.add(&inner, &recurrent_bias);
             let outer = at_month(g, &from_input, month);
-            let next = step(g, (&outer, &inner), &state, spec.hidden);
+            let next = layer.next(g, &outer, &state);
             let known = at_month(g, valid, month);
             g.choose(&known, &next, &state)
         });
@@ -247,25 +247,93 @@ fn unrolled(
     Ok((g.concat(0, &states), state))
 }
 
-/// The next state, from what the input and the state give each gate: r, z, n.
-fn step(g: &mut Graph, (outer, inner): (&Value, &Value), state: &Value, hidden: usize) -> Value {
-    let gate = |g: &mut Graph, of: &Value, at: i64| {
-        let hidden = hidden as i64;
-        g.slice(of, 1, at * hidden, Some((at + 1) * hidden))
-    };
-    let [reset, update] = [0, 1].map(|at| {
-        let parts = [gate(g, outer, at), gate(g, inner, at)];
-        let sum = g.add(&parts[0], &parts[1]);
-        g.sigmoid(&sum)
-    });
-    let remembered = gate(g, inner, 2);
-    let remembered = g.mul(&reset, &remembered);
-    let new = gate(g, outer, 2);
-    let new = g.add(&new, &remembered);
-    let new = g.tanh(&new);
-    let back = g.sub(state, &new);
-    let back = g.mul(&update, &back);
-    g.add(&new, &back)
+/// One month from the states of the month before, which are kept. `months` is `[N, 1, W]`.
+fn stepped(
+    g: &mut Graph,
+    (state, months): (&State, &Value),
+    (spec, weights): (&GruSpec, &Weights),
+    starts: &[Value],
+) -> Result<Value> {
+    let none = g.scalar(0.0, F32);
+    let mut x = g.squeeze(months, &[1]);
+    for layer in 0..spec.layers {
+        let start = starts.get(layer).unwrap_or(&none);
+        x = g.within(&format!("gru.{layer}"), |g| {
+            let layer = Layer::new(g, (spec, weights, layer))?;
+            let outer = layer.outer(g, &x);
+            Ok(state.carry(g, (spec.hidden, start), |g, before| {
+                let next = layer.next(g, &outer, before);
+                (next.clone(), next)
+            }))
+        })?;
+    }
+    Ok(match spec.history {
+        History::Last => x,
+        History::Pooled => g.within("history", |g| {
+            let sum = state.carry(g, (spec.hidden, &none), |g, before| {
+                let sum = g.add(before, &x);
+                (sum.clone(), sum)
+            });
+            let count = g.cast(&state.length, F32);
+            let mean = g.div(&sum, &count);
+            let least = g.scalar(NO_STATE, F32);
+            let most = state.carry(g, (spec.hidden, &least), |g, before| {
+                let most = g.most(&[before.clone(), x.clone()]);
+                (most.clone(), most)
+            });
+            g.concat(1, &[x, mean, most])
+        }),
+    })
+}
+
+/// A recurrent layer in operators that every runtime has.
+struct Layer {
+    input: Value,
+    input_bias: Value,
+    recurrent: Value,
+    recurrent_bias: Value,
+    hidden: i64,
+}
+
+impl Layer {
+    fn new(g: &mut Graph, (spec, weights, at): (&GruSpec, &Weights, usize)) -> Result<Self> {
+        let mut get = |part: &str| weights.get(g, &format!("stack.layers.{at}.{part}"));
+        Ok(Layer {
+            input: get("input_weight")?,
+            input_bias: get("input_bias")?,
+            recurrent: get("hidden_weight")?,
+            recurrent_bias: get("hidden_bias")?,
+            hidden: spec.hidden as i64,
+        })
+    }
+
+    /// What the input gives each gate: r, z, n.
+    fn outer(&self, g: &mut Graph, x: &Value) -> Value {
+        let product = g.matmul(x, &self.input);
+        g.add(&product, &self.input_bias)
+    }
+
+    /// The next state, `[N, H]`.
+    fn next(&self, g: &mut Graph, outer: &Value, state: &Value) -> Value {
+        let inner = g.matmul(state, &self.recurrent);
+        let inner = g.add(&inner, &self.recurrent_bias);
+        let gate = |g: &mut Graph, of: &Value, at: i64| {
+            g.slice(of, 1, at * self.hidden, Some((at + 1) * self.hidden))
+        };
+        let [reset, update] = [0, 1].map(|at| {
+            let parts = [gate(g, outer, at), gate(g, &inner, at)];
+            let sum = g.add(&parts[0], &parts[1]);
+            g.sigmoid(&sum)
+        });
+        let remembered = gate(g, &inner, 2);
+        let remembered = g.mul(&reset, &remembered);
+        let new = gate(g, outer, 2);
+        let new = g.add(&new, &remembered);
+        let new = g.tanh(&new);
+        let back = g.sub(state, &new);
+        let back = g.mul(&update, &back);
+        g.add(&new, &back)
+    }
 }
 
 /// One month of `[T, N, W]`, `[N, W]`.
