@@ -4,7 +4,7 @@
 #
 #     scripts/kill_tune.sh [KILLS=20] [SEED=1]
 #
-# Exit code 0 if so and every kill fell into the search. CHURN_BIN names a program other than a
+# Exit code 0 if so, every kill fell into the search, and the killed lives came far with it. CHURN_BIN names a program other than a
 # fresh release build; KILL_TEST_DIR a folder to keep (a temporary one if unset).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,10 +21,15 @@ if [ -z "$work" ]; then
     trap 'rm -rf "$work"' EXIT
 fi
 
-# Sized for a minute of search on two cores.
+# Sized for a minute of search on two cores. A killed trial begins anew, so that each must be short
+# beside a life.
+space='{ "train.learning_rate" = { log = [1e-4, 3e-2] }, "models.mlp.width" = { log_int = [8, 32] },
+    "models.mlp.blocks" = { int = [1, 2] }, "models.mlp.dropout" = { real = [0.0, 0.5] } }'
 "$CHURN_BIN" simulate telecom --customers 400 --months 14 --seed 3 --out "$work/data" >"$work/simulate.log"
 tune=("$CHURN_BIN" tune configs/telecom.toml --device cpu --trials 40
-    --set data.root="$work/data" --set 'models.use=["mlp"]' --set train.epochs_max=18)
+    --set data.root="$work/data" --set 'models.use=["mlp"]' --set models.mlp.members=2
+    --set models.mlp.width=32 --set models.mlp.blocks=1 --set tune.space="${space//$'\n'/ }"
+    --set train.epochs_max=18)
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 reports() { grep -c '"kind":"report".*}$' "$work/$1/journal.jsonl" 2>/dev/null || true; }
 # Without the seconds, which differ.
@@ -61,6 +66,7 @@ for ((kill = 1; kill <= kills; kill++)); do
     printf 'kill %2d after %5d ms: report %3d -> %3d of %d%s\n' \
         "$kill" "$life_ms" "${before:-0}" "$(reports killed)" "$total" "$note"
 done
+finished="$(reports killed)"
 "${tune[@]}" --out "$work/killed" >"$work/last.txt" 2>"$work/last.log"
 
 numbers="$(sed -n 's/.*"kind":"begin","trial":\([0-9]*\),"rung":0.*"params".*/\1/p' "$work/killed/journal.jsonl")"
@@ -75,6 +81,10 @@ if [ "$(reports killed)" != "$total" ] || [ "$(table killed)" != "$(table whole)
 fi
 [ "$failed" = 0 ] || exit 1
 echo "EQUAL: trials, losses and best.toml of the killed search are those of the uninterrupted one"
+if [ "$finished" -lt $((total / 4)) ]; then
+    echo "but only $finished of $total reports came from killed lives"
+    exit 2
+fi
 if [ "$missed" -gt 0 ]; then
     echo "but $missed of the kills missed the search: try another seed"
     exit 2

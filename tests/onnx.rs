@@ -95,6 +95,7 @@ fn the_bundle_holds_what_export_writes() {
         (["--format", "safetensors", "--unroll", "3"], 2, "belong to --format onnx"),
         (["--format", "pmml", "--signature", "columns"], 2, "no format `pmml`"),
         (["--format", "onnx", "--signature", "matrix"], 2, "leave out --signature"),
+        (["--signature", "step", "--unroll", "3"], 2, "a step has one month"),
         (["--format", "onnx", "--signature", "rows"], 2, "neither columns, matrix nor step"),
     ] {
         let wrong = small.path("wrong.onnx");
@@ -158,10 +159,10 @@ fn every_kind_of_column_agrees_with_onnxruntime() {
     let tables = Tables::new();
     let data = tables.path("data");
     let bundles =
-        ["mlp", "hybrid", "trees", "logistic", "static"].map(|name| tables.train(name, &[]));
+        ["mlp", "gru", "hybrid", "trees", "logistic", "static"].map(|name| tables.train(name, &[]));
     bundles.iter().for_each(|bundle| drop(check(&python, bundle, &data, &[])));
     let average = tables.path("average");
-    averaged(&bundles, &[0.3, 0.3, 0.2, 0.1, 0.1], &average);
+    averaged(&bundles, &[0.3, 0.1, 0.2, 0.2, 0.1, 0.1], &average);
     check(&python, &average, &data, &[]);
     let file = tables.path("average.onnx");
     run_ok(&["export", text(&average), "--out", text(&file)]);
@@ -259,6 +260,10 @@ device = "cpu"
     run_ok(&["train", text(&path), "--out", text(&run)]);
     check(&python, &run, &data, &[]);
     check(&python, &run, &data, &["--signature", "matrix"]);
+    let out = folder.path().join("step.onnx");
+    let args = ["export", text(&run), "--signature", "step", "--out", text(&out)];
+    let (code, _, err) = crate::common::run(&args);
+    assert!(code == 2 && err.contains("this one has none") && !out.exists(), "{code} {err}");
     for calibrator in [
         Calibrator::Identity,
         Calibrator::Temperature { slope: 3.5, center: -1.25 },

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter, KaplanMeierFitter
+from lifelines.exceptions import ConvergenceError
 from sksurv.metrics import brier_score, cumulative_dynamic_auc
 from sksurv.util import Surv
 
@@ -240,7 +241,11 @@ def main():
     for penalty in PENALTIES:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            cox = CoxPHFitter(penalizer=penalty).fit(frame, "T", "E")
+            try:
+                cox = CoxPHFitter(penalizer=penalty).fit(frame, "T", "E")
+            except ConvergenceError:
+                print(f"cox, penalty {penalty}: does not converge", flush=True)
+                continue
         score = judge(*valid, curves(cox, valid_row, valid_month))["ibs"]
         print(f"cox, penalty {penalty}: integrated Brier on validation {score:.6f}", flush=True)
         if best is None or score < best[0]:

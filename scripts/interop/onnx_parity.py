@@ -6,9 +6,9 @@ Exports the run's (or bundle's) model, scores the data with `churn score`, feeds
 onnxruntime, with `--tract PROGRAM` also to tract (see `tract_session.py`), and prints the largest
 difference of a risk. `onnx.checker` checks the file in full. Variants of the rows are made and scored
 again by both programs: strings that no model knows, values left out, nothing known, histories cut
-short, and histories that are shown with more padding than they need. A model of steps (`--signature
-step`) is taken through every history month by month. The exit code is 1 if any risk
-differs by more than --tolerance.
+short at their beginning or end, and histories that are shown with more padding than they need. A model
+of steps (`--signature step`) is taken through every history month by month. The exit code is 1 if any
+risk differs by more than --tolerance.
 
 Needs: pip install onnx onnxruntime numpy
 """
@@ -23,7 +23,7 @@ import tempfile
 import numpy as np
 import onnx
 import onnxruntime
-from rows import Program, arguments, bundle_of, changed, compare, cut, missing, month_number, nothing, unknown
+from rows import Program, arguments, bundle_of, changed, compare, cut, early, missing, month_number, nothing, unknown
 from tract_session import TractSession
 
 ROWS_PER_CALL = 4096
@@ -199,7 +199,7 @@ def main():
             ("nothing known", nothing, 0),
         ]
         if rows[0]["start"] is not None:
-            variants += [("shorter histories", cut, 0)]
+            variants += [("shorter histories", cut, 0), ("earlier months", early, 0)]
             if not model.steps:
                 variants += [("5 months of padding more", as_it_is, 5)]
         for seed, (name, change, padding) in enumerate(variants):

@@ -104,6 +104,12 @@ def cut(row, draw):
         row["start"] = f"{start // 12:04}-{start % 12 + 1:02}"
 
 
+def early(row, draw):
+    """Keeps the first months."""
+    row["length"] = draw.randint(1, row["length"])
+    row["months"] = {name: values[:row["length"]] for name, values in row["months"].items()}
+
+
 def nothing(row, draw):
     missing_all = {name: [None] * len(values) for name, values in row["months"].items()}
     row["months"] = missing_all

@@ -4,7 +4,7 @@
         --choose 'models.mlp.width=[32,64,128]' --choose 'train.learning_rate=[0.001,0.003]'
 
 A trial reports every epoch of its run's metrics.jsonl, and once more when it has ended. A trial that is
-not worth going on with is stopped by SIGTERM, behind a checkpoint. A `churn` or a worker that is killed
+not worth going on with stops its training by SIGTERM, behind a checkpoint. A `churn` or a worker that is killed
 is started again and goes on from the checkpoint of its run, and so does the search with --resume. --out
 must be a folder that all nodes see, as `churn` and the tables must; the runs are in its `runs/`. Prints a
 line of JSON per trial and the settings of the best one. --address joins a cluster; without it one of
@@ -38,6 +38,23 @@ WORKERS_MAX = 4
 
 # From SIGTERM to the end: a step, and where the last epoch is over, the evaluation.
 STOP_SECONDS_MAX = 300
+
+
+def stop_file(run):
+    """Is there when the trial is not worth going on with."""
+    return pathlib.Path(f"{run}.stop")
+
+
+class Halving(ASHAScheduler):
+    """Successive halving whose trials end by themselves. Tune's own stop is none at the end of a search:
+    workers have ten seconds then, and a training may need longer to its checkpoint."""
+
+    def on_trial_result(self, controller, trial, result):
+        decision = super().on_trial_result(controller, trial, result)
+        if decision != self.STOP:
+            return decision
+        stop_file(result["run"]).touch()
+        return self.CONTINUE
 
 
 class Training(tune.Trainable):
@@ -85,6 +102,9 @@ class Training(tune.Trainable):
 
     def step(self):
         while True:
+            stopped = stop_file(self.run).exists()
+            if stopped:
+                self.cleanup()
             code, losses = self.child.poll(), self.losses()
             told = {"run": str(self.run), "starts": self.starts}
             if self.reported < len(losses):
@@ -92,6 +112,9 @@ class Training(tune.Trainable):
                 return {METRIC: losses[self.reported - 1], "epoch": self.reported, **told}
             if code == 0:
                 return {METRIC: min(losses), "epoch": self.reported, "finished": True,
+                        "done": True, **told}
+            if stopped:
+                return {METRIC: losses[-1] if losses else math.inf, "epoch": self.reported,
                         "done": True, **told}
             if code is not None:
                 was_killed = code < 0 or code == 128 + signal.SIGTERM
@@ -176,7 +199,7 @@ def tuner(parser, args):
         tune_config=tune.TuneConfig(
             metric=METRIC, mode="min", num_samples=args.trials,
             # An epoch more, which stops nobody: a training ends by itself.
-            scheduler=ASHAScheduler(
+            scheduler=Halving(
                 "epoch", max_t=args.epochs_max + 1, grace_period=args.epochs_min),
             search_alg=tune.search.BasicVariantGenerator(random_state=args.seed)),
         run_config=tune.RunConfig(

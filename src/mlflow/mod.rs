@@ -27,8 +27,9 @@ const REQUIREMENTS: [&str; 3] = ["numpy==2.4.6", "onnxruntime==1.32.0", "pandas=
 /// # Errors
 /// Those of [`onnx::export`].
 pub fn files(contents: &Contents, manifest: &Manifest) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let exported = onnx::export(contents, manifest.identity(), Style::default())?;
-    let columns = Columns::new(&contents.model, &contents.features)?;
+    let style = Style::default();
+    let exported = onnx::export(contents, manifest.identity(), style)?;
+    let columns = Columns::new(&contents.model, &contents.features, style.signature)?;
     let read = |name: &str| exported.inputs.iter().any(|input| input == name);
     let inputs = Inputs {
         columns: columns.all().filter(|column| read(&column.name)).cloned().collect(),

@@ -13,6 +13,16 @@ use crate::error::{Kind, Result};
 use crate::features::derive::DELTA_MONTHS;
 use crate::features::{FittedCategory, FittedFeatures};
 
+/// What a model reads of the months.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reads {
+    Nothing,
+    /// Their numbers, month by month.
+    Months,
+    /// Trailing windows and lags besides.
+    Windows,
+}
+
 /// Makes each block once, whoever asks.
 pub struct Blocks<'a> {
     pub fitted: &'a FittedFeatures,
@@ -22,12 +32,22 @@ pub struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    pub fn new(g: &mut Graph, fitted: &'a FittedFeatures, inputs: Inputs) -> Result<Self> {
-        let longest = fitted.spec.windows.iter().copied().max().unwrap_or(0) as usize;
-        let back = longest.max(fitted.lags()).max(DELTA_MONTHS);
-        let history = match inputs.columns.dated {
-            true => Some(g.within("history", |g| History::new(g, &inputs, back))?),
-            false => None,
+    /// `reads`: the most that a model reads of the months.
+    pub fn new(
+        g: &mut Graph,
+        fitted: &'a FittedFeatures,
+        inputs: Inputs,
+        reads: Reads,
+    ) -> Result<Self> {
+        let longest = fitted.spec.windows.iter().copied().max().unwrap_or(1) as usize;
+        let back = match reads {
+            Reads::Windows => (longest - 1).max(fitted.lags()).max(DELTA_MONTHS),
+            Reads::Months | Reads::Nothing => DELTA_MONTHS,
+        };
+        let history = match (&inputs.state, inputs.columns.dated && reads != Reads::Nothing) {
+            (_, false) => None,
+            (None, true) => Some(History::of_columns(g, &inputs, back)?),
+            (Some(state), true) => Some(History::of_step(g, &inputs, state, back)),
         };
         Ok(Blocks { fitted, inputs, history, made: BTreeMap::new() })
     }
@@ -49,9 +69,16 @@ impl<'a> Blocks<'a> {
 
     /// What a network over months reads, `[N, T, month_width]`; in the step form of one month.
     pub fn months(&mut self, g: &mut Graph) -> Result<Value> {
-        let span = if self.inputs.state.is_some() { Span::Last } else { Span::All };
-        let months = self.once(g, "months", |blocks, g| blocks.scaled_months(g, span))?;
+        let months = match self.inputs.state {
+            Some(_) => self.month(g)?,
+            None => self.once(g, "months", |blocks, g| blocks.scaled_months(g, Span::All))?,
+        };
         months.ok_or_else(no_months)
+    }
+
+    /// The as-of month, `[N, 1, month_width]`.
+    fn month(&mut self, g: &mut Graph) -> Result<Option<Value>> {
+        self.once(g, "month", |blocks, g| blocks.scaled_months(g, Span::Last))
     }
 
     /// The history of a model with months.
@@ -63,7 +90,7 @@ impl<'a> Blocks<'a> {
     pub fn snapshot(&mut self, g: &mut Graph) -> Result<Option<Value>> {
         self.once(g, "snapshot", |blocks, g| {
             let fixed = blocks.fixed(g)?;
-            let month = blocks.scaled_months(g, Span::Last)?;
+            let month = blocks.month(g)?;
             let month = month.map(|month| g.squeeze(&month, &[1]));
             let window = match blocks.windows_raw(g)? {
                 Some(raw) => {
@@ -131,18 +158,15 @@ impl<'a> Blocks<'a> {
 
     /// Scaled numbers, indicators, one-hot categories, `[N, S, month_width]`.
     fn scaled_months(&mut self, g: &mut Graph, span: Span) -> Result<Option<Value>> {
-        let scope = if span == Span::All { "months" } else { "month" };
-        g.within(scope, |g| {
-            let mut parts = Vec::new();
-            if let Some(raw) = self.months_raw(g, span)? {
-                parts.push(scale(g, &self.fitted.month_numbers, &raw)?);
-            }
-            let codes = self.dated_codes(g, span);
-            for (codes, fitted) in codes.iter().zip(&self.fitted.month_categories) {
-                parts.push(g.within(&fitted.name, |g| one_hot(g, codes, fitted)));
-            }
-            Ok((!parts.is_empty()).then(|| g.concat(2, &parts)))
-        })
+        let mut parts = Vec::new();
+        if let Some(raw) = self.months_raw(g, span)? {
+            parts.push(scale(g, &self.fitted.month_numbers, &raw)?);
+        }
+        let codes = self.dated_codes(g, span);
+        for (codes, fitted) in codes.iter().zip(&self.fitted.month_categories) {
+            parts.push(g.within(&fitted.name, |g| one_hot(g, codes, fitted)));
+        }
+        Ok((!parts.is_empty()).then(|| g.concat(2, &parts)))
     }
 
     /// Codes of each category that changes, `[N, S]`.

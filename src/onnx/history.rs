@@ -32,13 +32,14 @@ pub enum Span {
 pub struct History {
     /// `[N, 1]`, months that a customer has.
     pub length: Value,
-    /// `[N, T, M]`, NaN before the history begins; None without measures.
-    pub levels: Option<Value>,
-    /// The same with NaN in front, so that there are `back` months before the as-of month.
+    /// `[N, T, M]`, NaN before the history begins; None without measures, and in the step form.
+    levels: Option<Value>,
+    /// The last of them, `back` at least before the as-of month, NaN before the history begins.
     padded: Option<Value>,
+    /// None in the step form.
     axis: Option<TimeAxis>,
-    /// In which month each measure was last active, `[N, 1, M]`, -1 before that; kept from month to
-    /// month in the step form.
+    /// Of the step form: the last month in which each measure was active, `[N, 1, M]`, as months since
+    /// the first of the history or [`NEVER`].
     last_active: Option<Value>,
 }
 
@@ -52,63 +53,60 @@ struct TimeAxis {
     valid: Value,
 }
 
-impl TimeAxis {
-    /// `count` months, of which a customer has the last `length`.
-    fn new(g: &mut Graph, (count, length): (&Value, &Value)) -> Self {
-        let (zero, one) = (g.scalar(0.0, I64), g.scalar(1.0, I64));
-        let places = g.op("Range", &[&zero, count, &one], vec![], I64);
-        let start = g.sub(count, length);
-        let since = g.sub(&places, &start);
-        let valid = g.compare("GreaterOrEqual", &since, &zero);
-        TimeAxis { places, since, valid }
-    }
-}
-
 impl History {
-    /// `back`: how many months before the as-of month are looked at one by one.
-    pub fn new(g: &mut Graph, inputs: &Inputs, back: usize) -> Result<Self> {
+    /// Of columns over T months. `back`: how many months before the as-of month are looked at one by
+    /// one.
+    pub fn of_columns(g: &mut Graph, inputs: &Inputs, back: usize) -> Result<Self> {
         let length = inputs.history()?;
-        let count = match &inputs.state {
-            Some(_) => Some(g.scalar((back + 1) as f64, I64)),
-            None => inputs.any_months().map(|months| g.length(&months, 1)),
-        };
-        let axis = count.map(|count| g.within("history", |g| TimeAxis::new(g, (&count, &length))));
-        let mut history = History { length, levels: None, padded: None, axis, last_active: None };
-        let measures = &inputs.columns.measures;
-        if let (Some(axis), false) = (&history.axis, measures.is_empty()) {
-            let levels = g.within("measures", |g| {
-                let each = measures.iter().map(|column| {
-                    let values = inputs.number(column);
-                    g.unsqueeze(&values, &[2])
-                });
-                let each: Vec<Value> = each.collect();
-                let all = g.concat(2, &each);
-                let all = match &inputs.state {
-                    Some(state) => latest(g, state, &all, (back, measures.len())),
-                    None => all,
-                };
-                let valid = g.unsqueeze(&axis.valid, &[2]);
-                let missing = g.scalar(f64::NAN, F32);
-                g.choose(&valid, &all, &missing)
-            });
-            history.padded = Some(match &inputs.state {
-                Some(_) => levels.clone(),
-                None => g.pad_before(&levels, back, f64::NAN),
-            });
-            history.levels = Some(levels);
-            if let Some(state) = &inputs.state {
-                let place = g.within("last_active", |g| history.active(g))?;
-                let never = g.scalar(NEVER, F32);
-                history.last_active =
-                    Some(state.carry(g, (measures.len(), &never), |g, before| {
-                        let latest = g.reduce_max(&place, 1);
-                        let latest = g.squeeze(&latest, &[1]);
-                        let latest = g.most(&[before.clone(), latest]);
-                        (g.unsqueeze(&latest, &[1]), latest)
-                    }));
-            }
-        }
-        Ok(history)
+        let axis = inputs.any_months().map(|months| {
+            g.within("history", |g| {
+                let count = g.length(&months, 1);
+                let (zero, one) = (g.scalar(0.0, I64), g.scalar(1.0, I64));
+                let places = g.op("Range", &[&zero, &count, &one], vec![], I64);
+                let start = g.sub(&count, &length);
+                let since = g.sub(&places, &start);
+                let valid = g.compare("GreaterOrEqual", &since, &zero);
+                TimeAxis { places, since, valid }
+            })
+        });
+        let levels = g.within("measures", |g| {
+            let (axis, all) = (axis.as_ref()?, side_by_side(g, inputs)?);
+            let valid = g.unsqueeze(&axis.valid, &[2]);
+            let missing = g.scalar(f64::NAN, F32);
+            Some(g.choose(&valid, &all, &missing))
+        });
+        let padded = levels.as_ref().map(|levels| g.pad_before(levels, back, f64::NAN));
+        Ok(History { length, levels, padded, axis, last_active: None })
+    }
+
+    /// Of one month and what is kept of those before.
+    pub fn of_step(g: &mut Graph, inputs: &Inputs, state: &State, back: usize) -> Self {
+        let length = state.length.clone();
+        let mut history =
+            History { length, levels: None, padded: None, axis: None, last_active: None };
+        let Some(now) = g.within("measures", |g| side_by_side(g, inputs)) else { return history };
+        let measures = inputs.columns.measures.len();
+        g.within("history", |g| {
+            let width = back * measures;
+            let missing = g.scalar(f64::NAN, F32);
+            let (before, slot) = state.before(g, width, &missing);
+            let before = g.reshape(&before, &[0, back as i64, measures as i64]);
+            let all = g.concat(1, &[before, now.clone()]);
+            let latest = g.slice(&all, 1, 1, None);
+            state.keep(slot, &g.reshape(&latest, &[0, width as i64]));
+            history.padded = Some(all);
+        });
+        history.last_active = Some(g.within("last_active", |g| {
+            let never = g.scalar(NEVER, F32);
+            let (before, slot) = state.before(g, measures, &never);
+            let now = g.squeeze(&now, &[1]);
+            let place = g.add_number(&history.length, -1.0);
+            let latest = place_if_active(g, &now, &place);
+            let latest = g.most(&[before, latest]);
+            state.keep(slot, &latest);
+            g.unsqueeze(&latest, &[1])
+        }));
+        history
     }
 
     /// The measures `months` before each month of the span, `[N, S, M]`.
@@ -232,14 +230,8 @@ impl History {
     /// history, others [`NEVER`], `[N, T, M]`.
     fn active(&self, g: &mut Graph) -> Result<Value> {
         let levels = self.levels.as_ref().ok_or_else(|| Kind::Internal.msg("no measures"))?;
-        let size = g.abs(levels);
-        let some = g.compare_number("Greater", &size, 0.0);
-        let finite = g.compare_number("LessOrEqual", &size, f64::from(f32::MAX));
-        let active = g.and(&some, &finite);
         let place = g.unsqueeze(&self.axis()?.since, &[2]);
-        let place = g.cast(&place, F32);
-        let never = g.scalar(NEVER, F32);
-        Ok(g.choose(&active, &place, &never))
+        Ok(place_if_active(g, levels, &place))
     }
 
     /// The months as counted from January of year 0, `[N, S, 1]`.
@@ -264,18 +256,25 @@ impl History {
     }
 }
 
-/// The measures `[N, 1, M]` of a month behind those of the `back` months before, which are kept:
-/// `[N, back + 1, M]`.
-fn latest(g: &mut Graph, state: &State, now: &Value, (back, measures): (usize, usize)) -> Value {
-    let missing = g.scalar(f64::NAN, F32);
-    let width = back * measures;
-    state.carry(g, (width, &missing), |g, before| {
-        let before = g.reshape(before, &[0, back as i64, measures as i64]);
-        let all = g.concat(1, &[before, now.clone()]);
-        let kept = g.slice(&all, 1, 1, None);
-        let kept = g.reshape(&kept, &[0, width as i64]);
-        (all, kept)
-    })
+/// The measures as they come, `[N, T, M]`; None without any.
+fn side_by_side(g: &mut Graph, inputs: &Inputs) -> Option<Value> {
+    let each = inputs.columns.measures.iter().map(|column| {
+        let values = inputs.number(column);
+        g.unsqueeze(&values, &[2])
+    });
+    let each: Vec<Value> = each.collect();
+    (!each.is_empty()).then(|| g.concat(2, &each))
+}
+
+/// The place of a month where a measure is neither 0 nor missing, else [`NEVER`], in 32 bits.
+fn place_if_active(g: &mut Graph, level: &Value, place: &Value) -> Value {
+    let size = g.abs(level);
+    let some = g.compare_number("Greater", &size, 0.0);
+    let finite = g.compare_number("LessOrEqual", &size, f64::from(f32::MAX));
+    let active = g.and(&some, &finite);
+    let place = g.cast(place, F32);
+    let never = g.scalar(NEVER, F32);
+    g.choose(&active, &place, &never)
 }
 
 /// A value `[N, 1]` or `[N, T]` at the months of a span: `[N, 1]` or `[N, S]`.

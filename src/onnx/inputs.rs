@@ -30,8 +30,11 @@ pub const AS_OF: &str = "as_of";
 pub const MATRIX: &str = "features";
 
 /// Names of outputs and of inputs that are no columns.
-const RESERVED: [&str; 9] =
-    [HISTORY, AS_OF, MATRIX, STATE_IN, STATE_OUT, "risk", "risk_curve", "customer_id", "bundle_id"];
+const RESERVED: [&str; 7] =
+    [HISTORY, AS_OF, MATRIX, "risk", "risk_curve", "customer_id", "bundle_id"];
+
+/// Others in the step form.
+const RESERVED_STEP: [&str; 2] = [STATE_IN, STATE_OUT];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -79,7 +82,7 @@ impl Columns {
     /// # Errors
     /// [`Kind::Corrupt`] if the features do not fit the sources; [`Kind::Usage`] for attributes
     /// with versions where nothing else has months.
-    pub fn new(model: &Model, fitted: &FittedFeatures) -> Result<Self> {
+    pub fn new(model: &Model, fitted: &FittedFeatures, signature: Signature) -> Result<Self> {
         let sources = &model.intake.sources;
         let dated = sources.iter().any(|source| source.time.is_some());
         let panel =
@@ -91,7 +94,7 @@ impl Columns {
                 .msg("attributes with `valid_from` cannot be given as columns without months")
                 .hint("leave out `valid_from`, or add a dated source"));
         }
-        let mut names = Names::new(&panel);
+        let mut names = Names::new(&panel, signature);
         let mut of = |places: &[(usize, usize)]| -> Vec<Column> {
             places.iter().map(|&at| names.attribute(&panel, at)).collect()
         };
@@ -142,12 +145,14 @@ struct Names {
 }
 
 impl Names {
-    fn new(panel: &Panel) -> Self {
+    fn new(panel: &Panel, signature: Signature) -> Self {
         let mut counts = BTreeMap::new();
         let tables = panel.attributes.iter().flat_map(|table| &table.columns);
         let names = tables.map(|column| &column.name).chain(&panel.measures);
         names.for_each(|name| *counts.entry(name.clone()).or_insert(0) += 1);
-        RESERVED.iter().for_each(|name| *counts.entry((*name).to_owned()).or_insert(0) += 1);
+        let step = RESERVED_STEP.iter().filter(|_| signature == Signature::Step);
+        let reserved = RESERVED.iter().chain(step);
+        reserved.for_each(|name| *counts.entry((*name).to_owned()).or_insert(0) += 1);
         Names { counts }
     }
 
@@ -197,12 +202,9 @@ pub struct Inputs {
 
 impl Inputs {
     /// # Errors
-    /// [`Kind::Usage`] for a matrix where the model has months, and for steps where it has none.
+    /// [`Kind::Usage`] for a matrix where the model has months.
     pub fn declare(g: &mut Graph, columns: Columns, style: Style) -> Result<Self> {
         match style.signature {
-            Signature::Step if !columns.dated => Err(Kind::Usage
-                .msg("the signature `step` is for models with months, and this one has none")
-                .hint("leave out --signature")),
             Signature::Columns | Signature::Step => Ok(Self::by_name(g, columns, style)),
             Signature::Matrix if columns.dated => Err(Kind::Usage
                 .msg("the signature `matrix` is for models without months, and this one has months")
@@ -226,12 +228,11 @@ impl Inputs {
             values.insert(column.name.clone(), value);
         }
         let dated = columns.dated;
-        let state = (signature == Signature::Step).then(|| State::declare(g));
-        let history = match &state {
-            Some(state) => Some(state.length.clone()),
-            None => dated.then(|| g.input(HISTORY, I64, &rows, HISTORY_MEANING)),
-        };
+        let step = signature == Signature::Step;
+        let history = (dated && !step).then(|| g.input(HISTORY, I64, &rows, HISTORY_MEANING));
         let as_of = columns.needs_as_of().then(|| g.input(AS_OF, I64, &rows, AS_OF_MEANING));
+        let state = step.then(|| State::declare(g));
+        let history = history.or_else(|| state.as_ref().map(|state| state.length.clone()));
         Inputs { columns, unroll, state, values, coded: RefCell::default(), history, as_of }
     }
 

@@ -32,9 +32,10 @@ mod trees;
 mod windows;
 
 use crate::bundle::{Contents, Form, Identity, Learned, Member};
+use crate::config::ModelKind;
 use crate::error::{Kind, Result};
 use crate::features::FittedFeatures;
-use blocks::Blocks;
+use blocks::{Blocks, Reads};
 use graph::{Attr, Axis, Call, Graph, ML};
 use inputs::Inputs;
 use networks::Weights;
@@ -113,9 +114,11 @@ pub fn export(contents: &Contents, identity: Identity, style: Style) -> Result<E
     check_unroll(style, &contents.model.members)?;
     let mut graph = Graph::default();
     let g = &mut graph;
-    let columns = Columns::new(model, fitted)?;
+    let columns = Columns::new(model, fitted, style.signature)?;
+    let reads = model.members.iter().map(reads).max().unwrap_or(Reads::Nothing);
+    check_step(style, (reads, &columns))?;
     let inputs = Inputs::declare(g, columns.clone(), style)?;
-    let mut blocks = Blocks::new(g, fitted, inputs)?;
+    let mut blocks = Blocks::new(g, fitted, inputs, reads)?;
     let mut shares = Vec::new();
     let mut curve = None;
     for (member, learned) in model.members.iter().zip(&contents.learned) {
@@ -147,6 +150,17 @@ pub fn export(contents: &Contents, identity: Identity, style: Style) -> Result<E
     let facts = facts::facts(contents, identity, (style, &columns), (&read, width))?;
     let finished = graph.finish("churn", facts::DESCRIPTION, &facts);
     Ok(Exported { bytes: finished.bytes, inputs: finished.inputs, outputs, nodes: finished.nodes })
+}
+
+fn reads(member: &Member) -> Reads {
+    match &member.form {
+        Form::Network { architecture, .. } => match architecture.kind {
+            ModelKind::Static => Reads::Nothing,
+            ModelKind::Gru | ModelKind::Hybrid => Reads::Months,
+            ModelKind::Mlp => Reads::Windows,
+        },
+        Form::Trees | Form::Logistic => Reads::Windows,
+    }
 }
 
 const RISK: &str = "risk";
@@ -196,6 +210,15 @@ fn check_unroll(style: Style, members: &[Member]) -> Result<()> {
                 Kind::Usage.msg(format!("--unroll {months} is not within 1 and {UNROLL_MAX}"));
             Err(error.hint("give the months of the longest history"))
         }
+        _ => Ok(()),
+    }
+}
+
+fn check_step(style: Style, (reads, columns): (Reads, &Columns)) -> Result<()> {
+    match style.signature {
+        Signature::Step if !columns.dated || reads == Reads::Nothing => Err(Kind::Usage
+            .msg("the signature `step` is for models with months, and this one has none")
+            .hint("leave out --signature")),
         _ => Ok(()),
     }
 }

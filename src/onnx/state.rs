@@ -24,14 +24,17 @@ pub struct State {
     pub length: Value,
     /// Whether this is the first one, `[N, 1]`.
     first: Value,
-    kept: RefCell<Kept>,
+    parts: RefCell<Vec<Part>>,
 }
 
-/// The parts of the next state, `[N, ..]`, and how many numbers they are.
-struct Kept {
-    parts: Vec<Value>,
+/// Some numbers of the state, and what they are after this month.
+struct Part {
     width: usize,
+    next: Option<Value>,
 }
+
+/// Where the numbers of the next state go.
+pub struct Slot(usize);
 
 impl State {
     pub fn declare(g: &mut Graph) -> Self {
@@ -41,39 +44,39 @@ impl State {
             let first = g.compare_number("Equal", &before, 0.0);
             let months = g.add_number(&before, 1.0);
             let length = g.cast(&months, I64);
-            let kept = RefCell::new(Kept { parts: vec![months], width: 1 });
-            State { input, length, first, kept }
+            let parts = RefCell::new(vec![Part { width: 1, next: Some(months) }]);
+            State { input, length, first, parts }
         })
     }
 
-    /// Keeps `width` numbers. `next` is given those of the month before, in the first month `start`,
-    /// and makes a result and the numbers of this month, `[N, width]` both times.
-    pub fn carry<T>(
-        &self,
-        g: &mut Graph,
-        (width, start): (usize, &Value),
-        next: impl FnOnce(&mut Graph, &Value) -> (T, Value),
-    ) -> T {
-        let from = self.kept.borrow().width as i64;
-        let before = g.slice(&self.input, 1, from, Some(from + width as i64));
-        let before = g.choose(&self.first, start, &before);
-        let (made, after) = next(g, &before);
-        let mut kept = self.kept.borrow_mut();
-        kept.width += width;
-        kept.parts.push(after);
-        made
+    /// Numbers of the month before, `[N, width]`, in the first month `start`, and where those of this
+    /// month are to be kept.
+    pub fn before(&self, g: &mut Graph, width: usize, start: &Value) -> (Value, Slot) {
+        let from = self.width() as i64;
+        let kept = g.slice(&self.input, 1, from, Some(from + width as i64));
+        let before = g.choose(&self.first, start, &kept);
+        let mut parts = self.parts.borrow_mut();
+        parts.push(Part { width, next: None });
+        (before, Slot(parts.len() - 1))
+    }
+
+    /// `[N, width]`.
+    pub fn keep(&self, Slot(at): Slot, value: &Value) {
+        self.parts.borrow_mut()[at].next = Some(value.clone());
     }
 
     /// Makes the next state an output, when all that is kept is known.
     pub fn finish(&self, g: &mut Graph) {
-        let kept = self.kept.borrow();
-        g.resize_input(STATE_IN, &axes(kept.width));
-        let state = g.within("state", |g| g.concat(1, &kept.parts));
-        g.output(&state, STATE_OUT, &axes(kept.width), OUT_MEANING);
+        g.resize_input(STATE_IN, &axes(self.width()));
+        let parts = self.parts.borrow();
+        let next = parts.iter().map(|part| part.next.clone().expect("every slot is kept"));
+        let next: Vec<Value> = next.collect();
+        let state = g.within("state", |g| g.concat(1, &next));
+        g.output(&state, STATE_OUT, &axes(self.width()), OUT_MEANING);
     }
 
     pub fn width(&self) -> usize {
-        self.kept.borrow().width
+        self.parts.borrow().iter().map(|part| part.width).sum()
     }
 }
 

@@ -261,26 +261,24 @@ fn stepped(
         x = g.within(&format!("gru.{layer}"), |g| {
             let layer = Layer::new(g, (spec, weights, layer))?;
             let outer = layer.outer(g, &x);
-            Ok(state.carry(g, (spec.hidden, start), |g, before| {
-                let next = layer.next(g, &outer, before);
-                (next.clone(), next)
-            }))
+            let (before, slot) = state.before(g, spec.hidden, start);
+            let next = layer.next(g, &outer, &before);
+            state.keep(slot, &next);
+            Ok(next)
         })?;
     }
     Ok(match spec.history {
         History::Last => x,
         History::Pooled => g.within("history", |g| {
-            let sum = state.carry(g, (spec.hidden, &none), |g, before| {
-                let sum = g.add(before, &x);
-                (sum.clone(), sum)
-            });
+            let (before, slot) = state.before(g, spec.hidden, &none);
+            let sum = g.add(&before, &x);
+            state.keep(slot, &sum);
             let count = g.cast(&state.length, F32);
             let mean = g.div(&sum, &count);
             let least = g.scalar(NO_STATE, F32);
-            let most = state.carry(g, (spec.hidden, &least), |g, before| {
-                let most = g.most(&[before.clone(), x.clone()]);
-                (most.clone(), most)
-            });
+            let (before, slot) = state.before(g, spec.hidden, &least);
+            let most = g.most(&[before, x.clone()]);
+            state.keep(slot, &most);
             g.concat(1, &[x, mean, most])
         }),
     })

@@ -7,7 +7,7 @@ use crate::bundle::Bundle;
 use crate::clock::Month;
 use crate::config::{ColumnType, OnBad, SourceKind};
 use crate::error::{Kind, Result};
-use crate::onnx::{AS_OF, Columns, HISTORY};
+use crate::onnx::{AS_OF, Columns, HISTORY, Signature};
 use crate::panel::{AttributeColumn, AttributeTable, BuildReport, Calendar, MONTHS_MAX, Panel};
 use crate::source::stream::{ArrowColumns, is_list, is_readable};
 use crate::source::{BadCell, Cells};
@@ -54,7 +54,7 @@ impl Plan {
     /// Those of [`Columns::new`].
     pub fn new(bundle: &Bundle) -> Result<Self> {
         let (model, fitted) = (&bundle.model, bundle.scorer.features());
-        let columns = Columns::new(model, fitted)?;
+        let columns = Columns::new(model, fitted, Signature::Columns)?;
         let named = |source: &str, raw: &str| {
             let is = |column: &&crate::onnx::Column| {
                 column.source.as_deref() == Some(source) && column.raw == raw
