@@ -144,25 +144,29 @@ fn a_weighted_loss_keeps_the_level() {
     }
 }
 
+/// Where it is asked for, and of the focal loss always.
 #[test]
 fn epochs_may_be_compared_after_calibration() {
     let tiny = Tiny::new();
-    let more = ["--set", "train.stop_on=calibrated"];
-    let (code, _, stderr) = outcome(&mut tiny.train("run", "cpu", "\"gru\"", &more));
-    assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.contains(", calibrated 0."), "{stderr}");
-    let text = std::fs::read_to_string(tiny.path("run/metrics.jsonl")).expect("metrics");
-    let of = |series: &str| -> Vec<f64> {
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let of_series = lines.filter(|line| line["name"] == series);
-        of_series.map(|line| line["value"].as_f64().expect("finite")).collect()
-    };
-    let (plain, calibrated) = (of("epoch/validation_log_loss"), of("epoch/calibrated_log_loss"));
-    assert_eq!((plain.len(), calibrated.len()), (6, 6));
-    // A temperature is fitted to these very rows: it can only lower their loss, but for the weight
-    // of a row that holds it back.
-    assert!(plain.iter().zip(&calibrated).all(|(plain, calibrated)| calibrated <= plain));
-    assert_ne!(plain, calibrated);
+    for (run, set) in [("asked", "train.stop_on=calibrated"), ("focal", "train.loss=focal")] {
+        let (code, _, stderr) = outcome(&mut tiny.train(run, "cpu", "\"gru\"", &["--set", set]));
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stderr.contains(", calibrated 0."), "{stderr}");
+        let metrics = tiny.path(&format!("{run}/metrics.jsonl"));
+        let text = std::fs::read_to_string(metrics).expect("metrics");
+        let of = |series: &str| -> Vec<f64> {
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+            let of_series = lines.filter(|line| line["name"] == series);
+            of_series.map(|line| line["value"].as_f64().expect("finite")).collect()
+        };
+        let (plain, calibrated) =
+            (of("epoch/validation_log_loss"), of("epoch/calibrated_log_loss"));
+        assert_eq!((plain.len(), calibrated.len()), (6, 6));
+        // What is fitted to these very rows can only lower their loss, but for the weight of a row
+        // that holds it back.
+        assert!(plain.iter().zip(&calibrated).all(|(plain, calibrated)| calibrated <= plain));
+        assert_ne!(plain, calibrated);
+    }
 }
 
 /// Every shape of the hybrid goes all the way: training, bundle with its golden rows, scoring.

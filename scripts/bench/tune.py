@@ -6,9 +6,10 @@
 For every seed, two searches of the same trials budget over one fold of the bank set
 (`churn_modelling_bank`): with `tune.halvings = 2`, and with 0, which trains every trial to the end.
 Their best configurations are trained on all five folds by `churn train`; the test AUROC is the
-mean over the folds. The networks are small, so that all of it takes five minutes of one core.
-Patience is as long as the training, so that a full search spends all of its epochs. Prints a line per search and the differences; exit code 1 if the halving spends over 40 %
-or ends more than 0.003 AUROC below, in the mean over seeds. Searches that are there go on.
+mean over the folds. The networks are small, so that all of it takes half an hour of one core. Patience is
+as long as the training, so that a full search spends all of its epochs. Prints a line per search and the
+differences; exit code 1 if the halving spends over 40 % or ends more than 0.003 AUROC below, in the mean
+over seeds. Searches that are there go on.
 
 CHURN names the program (default target/release/churn), CHURN_DATA_DIR the data sets.
 """

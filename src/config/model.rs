@@ -299,6 +299,17 @@ pub struct TrainSpec {
     pub log_steps: u32,
 }
 
+impl TrainSpec {
+    /// What decides which epoch is the best. The focal loss's own probabilities grow better the more
+    /// the network overfits, so that they never do.
+    pub fn decided_by(&self) -> StopOn {
+        match self.loss {
+            Loss::Focal => StopOn::Calibrated,
+            _ => self.stop_on,
+        }
+    }
+}
+
 impl Default for TrainSpec {
     fn default() -> Self {
         Self {

@@ -387,13 +387,13 @@ impl<'a> Trainer<'a> {
             count += found.len();
             // A running mean: the first part's is its own, bit for bit.
             mean += (loss - mean) * (found.len() as f64 / count as f64);
-            if job.spec.stop_on == StopOn::Calibrated {
+            if job.spec.decided_by() == StopOn::Calibrated {
                 log_odds.extend(found.into_iter().map(f64::from));
                 churned.extend_from_slice(&part.churned);
             }
             Ok(())
         })?;
-        let calibrated = match job.spec.stop_on {
+        let calibrated = match job.spec.decided_by() {
             StopOn::Plain => None,
             StopOn::Calibrated => {
                 // What the focal loss learns is off in its level too.
