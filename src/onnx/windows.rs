@@ -85,9 +85,9 @@ fn aggregate(g: &mut Graph, months: &[&Month], offset: &Value) -> [Value; 5] {
     let sum_sq = g.sum(&of(|month| &month.square));
     let [sum_t, sum_tt, sum_tx] = [t_sums, tt_sums, tx_sums].map(|terms| g.sum(&terms));
 
-    let mean = g.div(&sum, &n);
+    let mean = g.quotient_by_count(&sum, &n);
     let products = g.mul(&sum_t, &sum_t);
-    let products = g.div(&products, &n);
+    let products = g.quotient_by_count(&products, &n);
     let spread = g.sub(&sum_tt, &products);
     let along = g.mul(&sum_t, &mean);
     let along = g.sub(&sum_tx, &along);
@@ -96,7 +96,7 @@ fn aggregate(g: &mut Graph, months: &[&Month], offset: &Value) -> [Value; 5] {
     let flat = g.scalar(0.0, F64);
     let slope = g.choose(&spreads, &slope, &flat);
     let mean_sq = g.mul(&mean, &mean);
-    let variance = g.div(&sum_sq, &n);
+    let variance = g.quotient_by_count(&sum_sq, &n);
     let variance = g.sub(&variance, &mean_sq);
     let variance = g.most(&[variance, flat]);
     let deviation = g.sqrt(&variance);
