@@ -4,8 +4,9 @@
 #
 #     scripts/kill_tune.sh [KILLS=20] [SEED=1]
 #
-# Exit code 0 if so, every kill fell into the search, and the killed lives came far with it. CHURN_BIN names a program other than a
-# fresh release build; KILL_TEST_DIR a folder to keep (a temporary one if unset).
+# Exit code 0 if so, every kill fell into the search, and the killed lives came far with it. CHURN_BIN
+# names a program other than a fresh release build; KILL_TEST_DIR a folder to keep (a temporary one if
+# unset).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kills="${1:-20}" seed="${2:-1}"

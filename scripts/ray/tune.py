@@ -4,11 +4,11 @@
         --choose 'models.mlp.width=[32,64,128]' --choose 'train.learning_rate=[0.001,0.003]'
 
 A trial reports every epoch of its run's metrics.jsonl, and once more when it has ended. A trial that is
-not worth going on with stops its training by SIGTERM, behind a checkpoint. A `churn` or a worker that is killed
-is started again and goes on from the checkpoint of its run, and so does the search with --resume. --out
-must be a folder that all nodes see, as `churn` and the tables must; the runs are in its `runs/`. Prints a
-line of JSON per trial and the settings of the best one. --address joins a cluster; without it one of
-two nodes is started here.
+not worth going on with stops its training by SIGTERM, behind a checkpoint. A `churn` or a worker that is
+killed is started again and goes on from the checkpoint of its run, and so does the search with --resume.
+--out must be a folder that all nodes see, as `churn` and the tables must; the runs are in its `runs/`.
+Prints a line of JSON per trial and the settings of the best one. --address joins a cluster; without it
+one of two nodes is started here.
 
 Needs Linux and: pip install -r scripts/ray/requirements.txt
 """
