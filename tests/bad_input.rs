@@ -476,11 +476,11 @@ fn the_values_of_cells() {
         train("customer key missing", |w| w.cell("activity.csv", 4, 0, ""))
             .fails(3, &["activity.csv:4: the customer key `customer_id` is empty"]),
         train("no such day", |w| w.cell("customers.csv", 4, 4, "2024-02-31"))
-            .fails(3, &["customers.csv:4: column `churn_date` holds \"2024-02-31\", expected a date"]),
+            .fails(4, &["customers.csv:4: column `churn_date` holds \"2024-02-31\", expected a date"]),
         train("no such month", |w| w.cell("activity.csv", 6, 1, "2024-13"))
             .fails(4, &["activity.csv:6: column `month` holds \"2024-13\", expected a date"]),
         train("day of another country", |w| w.cell("customers.csv", 4, 4, "31.12.2024"))
-            .fails(3, &["customers.csv:4", "\"31.12.2024\"", "2024-03-31"]),
+            .fails(4, &["customers.csv:4", "\"31.12.2024\"", "2024-03-31"]),
         train("no month", |w| w.cell("activity.csv", 6, 1, ""))
             .fails(3, &["activity.csv:6", "a dated row has no date"]),
         train("year 9999", |w| w.cell("activity.csv", 6, 1, "9999-01"))
@@ -500,6 +500,20 @@ fn the_values_of_cells() {
             w.append("activity.csv", "Z1,2024-02,1,1\nZ1,2024-03,1,1\n");
         })
         .works(&["rows of unknown customers: 2"]),
+        train("keys written in another way", |w| w.replace("activity.csv", "\nC", "\nc"))
+            .works(&["rows of `activity` belong to no customer"]),
+        score("keys written in another way", |w| w.replace("activity.csv", "\nC", "\nc"))
+            .works(&["rows of `activity` belong to no customer"]),
+        score("late rows and odd cells", |w| w.append("activity.csv", "X,2024-03,1,1\n"))
+            .works(&["rows of unknown customers: 1"]),
+        check("a churn date that is none", |w| w.cell("customers.csv", 4, 4, "2024-13-01"))
+            .fails(4, &["readable(churn_date)", "customers.csv:4"]),
+        check("a label that is not there", |w| w.config("column = \"churn_date\"", "column = \"churn\""))
+            .fails(3, &["has no column `churn`", "did you mean"]),
+        check("columns apart by semicolons", |w| {
+            w.write("customers.csv", w.read("customers.csv").replace(',', ";"));
+        })
+        .fails(3, &["separate the columns by commas"]),
         check("rows of unknown customers, forbidden", |w| {
             w.append("activity.csv", "Z1,2024-02,1,1\n");
             w.rule("source = \"activity\"\nrule = \"relationships\"\nto = \"customers\"");
@@ -692,7 +706,12 @@ fn configurations_and_flags() {
             std::fs::create_dir(w.path("out")).expect("made");
             w.write("out/notes.txt", "mine");
         })
-        .fails(2, &["out: is not empty", "--resume"]),
+        .fails(2, &["out: is not empty", "choose another"]),
+        train("a run that ended at its checks", |w| {
+            std::fs::create_dir(w.path("out")).expect("made");
+            w.write("out/quality.json", "{}");
+        })
+        .works(&[]),
         train("a rule about nothing", |w| {
             w.rule("source = \"customers\"\nrule = \"unique\"\ncolumn = \"aeg\"")
         })

@@ -56,7 +56,8 @@ impl World {
     fn score_into(&self, folder: &str, resume: bool) -> Result<(Manifest, usize)> {
         let (inputs, scratch) = (self.inputs(), self.path("scratch"));
         let job = Job { partitions: PARTITIONS, ..Job::new(&self.bundle, &inputs, &scratch) };
-        score::score_into(&job, &self.path(folder), resume)
+        let filled = score::score_into(&job, &self.path(folder), resume)?;
+        Ok((filled.manifest, filled.before))
     }
 }
 

@@ -73,7 +73,7 @@ pub fn load(resolved: &Resolved, cut: Option<Cut>, folder: &Path) -> Result<Data
             parts(&declared, cut, &folder.join(SCRATCH))?
         }
     };
-    repairs(&facts.report).for_each(|(name, count)| tracing::info!("{name}: {count}"));
+    tell(&facts.report);
     Ok(Data { intake, customers, facts })
 }
 
@@ -127,15 +127,17 @@ fn parts(declared: &Declared, cut: Cut, scratch: &Path) -> Result<(Customers, Fa
     Ok((Customers::Parts { shards, divisions, sampled }, facts))
 }
 
-/// What was mended or left out while the panel was built, and how often.
-fn repairs(report: &BuildReport) -> impl Iterator<Item = (&'static str, u64)> {
-    let all = [
-        ("unreadable cells set missing", report.cells_nulled),
-        ("activity rows known too late, left out", report.rows_late),
-        ("rows outside the panel's months", report.rows_outside),
-        ("rows of unknown customers", report.rows_orphan),
-    ];
-    all.into_iter().filter(|(_, count)| *count > 0)
+/// Says what was mended or left out while a panel was built.
+pub fn tell(report: &BuildReport) {
+    report.repairs().for_each(|(name, count)| tracing::info!("{name}: {count}"));
+    for (source, rows) in report.astray() {
+        tracing::warn!(
+            "{} of {} rows of `{source}` belong to no customer of the attributes table: compare how \
+             the two write their keys",
+            rows.orphan,
+            rows.read
+        );
+    }
 }
 
 /// Stops on a broken rule of error level.
@@ -144,7 +146,10 @@ pub fn gate(report: &quality::Report) -> Result<()> {
         0 => Ok(()),
         n => Err(Kind::Gate
             .msg(format!("{n} data quality rule(s) of error level are broken"))
-            .hint("mend the data, or lower `severity` or `mostly` of the rule")),
+            .hint(
+                "mend the data; what cannot be read in a declared column may count as missing \
+                 (`on_bad = \"null\"`), and a rule of yours may have another `severity` or `mostly`",
+            )),
     }
 }
 
@@ -217,7 +222,7 @@ impl Data {
             let of_folds: Vec<(u64, u64)> = self.facts.counts.iter().map(of_fold).collect();
             lines.push((format!("{} snapshots", part.name()), part_line(&of_folds)));
         }
-        let repairs = repairs(&self.facts.report);
+        let repairs = self.facts.report.repairs();
         lines.extend(repairs.map(|(name, count)| (name.into(), count.to_string())));
         lines.push(("data sha256".into(), self.facts.sha256.clone()));
         lines

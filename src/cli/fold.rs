@@ -332,6 +332,10 @@ impl Session<'_> {
         let trees = {
             let [train, validation] = [sample(Part::Train)?, sample(Part::Validation)?];
             let averaged = self.config.models.effort.trees_averaged();
+            if self.voice == Voice::Epochs {
+                let (rows, columns) = (train.1.len(), kinds.len());
+                tracing::info!("{TREES}: {rows} snapshots, {columns} columns");
+            }
             trees::fit(&table(&train, &kinds), &table(&validation, &kinds), averaged, &seeds)?
         };
         Ok(Learner {

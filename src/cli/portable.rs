@@ -73,7 +73,7 @@ fn as_mlflow(args: &ExportArgs, manifest: &Manifest, contents: &Contents) -> Res
 }
 
 /// The folder itself, or the bundle inside a run.
-fn bundle_of(folder: &Path) -> PathBuf {
+pub fn bundle_of(folder: &Path) -> PathBuf {
     let inside = folder.join("bundle");
     if inside.is_dir() { inside } else { folder.to_owned() }
 }

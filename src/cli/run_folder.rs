@@ -8,6 +8,12 @@ use crate::train::Start;
 
 const RUNS: &str = "runs";
 
+/// Of a run that has begun to train.
+const CONFIG: &str = "config.toml";
+
+/// Of one that has checked its data.
+const QUALITY: &str = "quality.json";
+
 /// The folder of a run that is about to begin or to go on.
 pub struct RunFolder {
     pub path: PathBuf,
@@ -31,10 +37,11 @@ pub fn locate(
         (None, Start::Resume) => newest(stem)?,
     };
     if start == Start::Fresh && has_files(&path) {
-        return Err(Kind::Usage
-            .at(&path)
-            .msg("is not empty")
-            .hint("go on with --resume, or choose another --out"));
+        let hint = match path.join(CONFIG).exists() {
+            true => "go on with --resume, or choose another --out",
+            false => "choose another --out",
+        };
+        return Err(Kind::Usage.at(&path).msg("is not empty").hint(hint));
     }
     let id = path.file_name().map_or_else(|| stem.to_owned(), |n| n.to_string_lossy().into_owned());
     Ok(RunFolder { path, id, start })
@@ -58,6 +65,8 @@ fn newest(stem: &str) -> Result<PathBuf> {
     })
 }
 
+/// Whether there is anything but what a run leaves that ends at the checks of its data.
 fn has_files(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name() != QUALITY)
 }

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::ScoreArgs;
-use super::output;
+use super::{data, output, portable};
 use crate::bundle::{self, Bundle, GoldenRow};
 use crate::error::{Kind, Result};
 use crate::panel::Inputs;
-use crate::score::{Detail, Job, pipe};
+use crate::score::{Detail, Filled, Job, pipe};
 use crate::{fsx, score, tensors};
 
 /// Largest file of raw customers.
@@ -16,7 +16,7 @@ const RAW_BYTES_MAX: u64 = 2 << 30;
 
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let device = tensors::choose(args.device.parse()?)?;
-    let bundle = bundle::load(&args.bundle, &device.device)?;
+    let bundle = bundle::load(&portable::bundle_of(&args.bundle), &device.device)?;
     if args.stdin.is_some() {
         return score_pipe(&bundle, args);
     }
@@ -75,6 +75,7 @@ fn score_tables(bundle: &Bundle, args: &ScoreArgs, to: &Path) -> Result<()> {
             scores
         }
     };
+    data::tell(&scores.report);
     let mut scores = scores;
     let (rows, gone, as_of) = (scores.rows.len(), scores.gone, scores.as_of);
     let written = args.top.map_or(rows, |top| rows.min(usize::try_from(top).unwrap_or(rows)));
@@ -94,7 +95,8 @@ fn score_into(job: &Job, args: &ScoreArgs, folder: &Path) -> Result<()> {
             .msg("is a folder, for which there is neither --top nor --rows")
             .hint("name a file as --output: .csv, .parquet, .arrow or .ndjson"));
     }
-    let (manifest, before) = score::score_into(job, folder, args.resume)?;
+    let Filled { manifest, before, report } = score::score_into(job, folder, args.resume)?;
+    data::tell(&report);
     let (files, there) = (
         manifest.files.len(),
         if before > 0 { format!(", {before} of them from before") } else { String::new() },

@@ -276,6 +276,7 @@ fn write_report(outcome: &Outcome, bundle_id: &str) -> Result<String> {
         title: &resolved.config.name,
         run_id: &outcome.folder.id,
         bundle_id: Some(bundle_id),
+        label: &resolved.config.label.in_words(),
         data_summary: &data.summary(),
         quality: &quality,
         metrics,

@@ -268,6 +268,39 @@ pub enum LabelSpec {
 }
 
 impl LabelSpec {
+    /// The column of a source that tells who left, and its type; None if another one or none does.
+    pub fn column_of(&self, name: &str) -> Option<(&str, ColumnType)> {
+        let (source, column, kind) = match self {
+            LabelSpec::Event { source, column, .. } => (source, column, ColumnType::Date),
+            LabelSpec::Column { source, column } => (source, column, ColumnType::Category),
+            LabelSpec::Snapshots { .. } | LabelSpec::Inactivity { .. } => return None,
+        };
+        (source == name).then_some((column.as_str(), kind))
+    }
+
+    /// What it is to leave.
+    pub fn in_words(&self) -> String {
+        let window = match (self.gap() + 1, self.gap() + self.window()) {
+            (1, 1) => "the month".to_owned(),
+            (first, last) if first == last => format!("month {first}"),
+            (first, last) => format!("months {first} to {last}"),
+        };
+        match self {
+            LabelSpec::Column { source, column } => format!("{column} of {source} is 1"),
+            LabelSpec::Snapshots { path, column, .. } => format!("{column} of {path} is 1"),
+            LabelSpec::Event { source, column, .. } => {
+                format!("{column} of {source} lies in {window} after the as-of month")
+            }
+            LabelSpec::Inactivity { measure, below, trailing, .. } => {
+                let little = match *below > 0.0 {
+                    true => format!("below {below} of its mean over the {trailing} months before"),
+                    false => "zero".into(),
+                };
+                format!("{measure} is {little} in {window} after the as-of month")
+            }
+        }
+    }
+
     /// Months between the as-of month and the first month of the label's window.
     pub fn gap(&self) -> u32 {
         match self {

@@ -169,11 +169,14 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let source = &self.intake.sources[at];
         let (key, limits) = (self.intake.key(source), self.intake.limits());
-        let inputs = self.inputs;
+        let (inputs, before) = (self.inputs, self.report.rows_orphan);
         let stats =
             scan(&inputs.files[at], key, wanted, &limits, &mut |batch| consume(self, batch))?;
         self.report.rows_read += stats.rows;
         self.report.cells_nulled += stats.nulled.values().sum::<u64>();
+        let rows = self.report.sources.entry(source.name.clone()).or_default();
+        rows.read += stats.rows;
+        rows.orphan += self.report.rows_orphan - before;
         Ok(())
     }
 

@@ -20,6 +20,8 @@ mod shards;
 pub mod split;
 mod store;
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use crate::clock::Month;
@@ -78,6 +80,16 @@ pub struct BuildReport {
     pub rows_outside: u64,
     /// Rows of customers that the attributes table does not hold.
     pub rows_orphan: u64,
+    /// By source.
+    pub sources: BTreeMap<String, SourceRows>,
+}
+
+/// Rows of a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SourceRows {
+    pub read: u64,
+    /// Of customers that the attributes table does not hold.
+    pub orphan: u64,
 }
 
 impl BuildReport {
@@ -88,6 +100,28 @@ impl BuildReport {
         self.rows_late += other.rows_late;
         self.rows_outside += other.rows_outside;
         self.rows_orphan += other.rows_orphan;
+        for (name, rows) in &other.sources {
+            let own = self.sources.entry(name.clone()).or_default();
+            own.read += rows.read;
+            own.orphan += rows.orphan;
+        }
+    }
+
+    /// What was mended or left out, and how often.
+    pub fn repairs(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = [
+            ("unreadable cells set missing", self.cells_nulled),
+            ("activity rows known too late, left out", self.rows_late),
+            ("rows outside the panel's months", self.rows_outside),
+            ("rows of unknown customers", self.rows_orphan),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0)
+    }
+
+    /// Sources of which most rows belong to nobody: their keys may be written in another way.
+    pub fn astray(&self) -> impl Iterator<Item = (&str, SourceRows)> {
+        let all = self.sources.iter().map(|(name, rows)| (name.as_str(), *rows));
+        all.filter(|(_, rows)| 2 * rows.orphan > rows.read)
     }
 }
 

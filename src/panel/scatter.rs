@@ -181,13 +181,8 @@ fn columns(source: &SourceSpec, label: Option<&LabelSpec>) -> Result<Vec<Wanted>
     {
         wanted.push(Wanted { name: name.clone(), kind: ColumnType::Date, on_bad: source.on_bad });
     }
-    let of_label = label.and_then(|label| match label {
-        LabelSpec::Event { source, column, .. } => Some((source, column, ColumnType::Date)),
-        LabelSpec::Column { source, column } => Some((source, column, ColumnType::Category)),
-        LabelSpec::Snapshots { .. } | LabelSpec::Inactivity { .. } => None,
-    });
-    if let Some((_, column, kind)) = of_label.filter(|(name, ..)| **name == source.name) {
-        wanted.push(Wanted { name: column.clone(), kind, on_bad: OnBad::Error });
+    if let Some((column, kind)) = label.and_then(|label| label.column_of(&source.name)) {
+        wanted.push(Wanted { name: column.to_owned(), kind, on_bad: OnBad::Error });
     }
     let mut columns: Vec<Wanted> = Vec::new();
     for column in wanted {

@@ -24,7 +24,7 @@ pub use report::{Finding, Report, Size};
 /// Checks every source under `root`. Beside the declared rules these always run: no two activity
 /// rows of a customer and month, no customer twice among attributes without `valid_from` (a
 /// declared rule of that kind replaces them, with its severity and `mostly`), and `readable`: no
-/// unreadable cell in a date column or a declared column whose `on_bad` is `error`.
+/// unreadable cell in a date column, the label's date or a declared column whose `on_bad` is `error`.
 ///
 /// # Errors
 /// Only what keeps a source from being read at all: [`Kind::Data`] for a missing file,

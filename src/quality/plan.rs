@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::config::{
-    Check, CheckRule, ColumnType, Config, OnBad, Severity, SourceKind, SourceSpec,
+    Check, CheckRule, ColumnType, Config, LabelSpec, OnBad, Severity, SourceKind, SourceSpec,
 };
 use crate::source::Wanted;
 
@@ -56,27 +56,37 @@ pub(super) fn judges_unreadable(rule: CheckRule) -> bool {
     matches!(rule, AcceptedValues | Between | FutureDates)
 }
 
-/// The date columns and the declared columns in which every cell must be readable.
-pub(super) fn strict_columns(source: &SourceSpec) -> Vec<&str> {
+/// The date columns, the declared columns and the label's date, in which every cell must be readable.
+pub(super) fn strict_columns<'c>(source: &'c SourceSpec, label: &'c LabelSpec) -> Vec<&'c str> {
     let dates = date_columns(source).filter(|_| source.on_bad == OnBad::Error);
     let declared = source.columns.iter().filter(|(name, spec)| {
         spec.on_bad(source.on_bad) == OnBad::Error
             && !date_columns(source).any(|date| date == **name)
     });
-    dates.chain(declared.map(|(name, _)| name.as_str())).collect()
+    let strict = dates.chain(declared.map(|(name, _)| name.as_str()));
+    let churned =
+        label_date(source, label).filter(|name| !date_columns(source).any(|d| d == *name));
+    strict.chain(churned).collect()
 }
 
 /// Every column to read. None stops at an unreadable cell: all of them are counted.
-pub(super) fn wanted(source: &SourceSpec, key: &str, rules: &[Check]) -> Vec<Wanted> {
+pub(super) fn wanted(
+    source: &SourceSpec,
+    label: &LabelSpec,
+    (key, rules): (&str, &[Check]),
+) -> Vec<Wanted> {
     let ruled = rules.iter().filter_map(|rule| {
         let name = column(source, rule)?;
         (name != key || reads_typed(rule.rule)).then_some(name)
     });
     let declared = source.columns.keys().map(String::as_str);
-    let names: BTreeSet<&str> = date_columns(source).chain(declared).chain(ruled).collect();
+    let churned = label.column_of(&source.name).map(|(name, _)| name);
+    let names: BTreeSet<&str> =
+        date_columns(source).chain(declared).chain(ruled).chain(churned).collect();
+    let churn_date = label_date(source, label);
     let wanted = |name: &str| Wanted {
         name: name.into(),
-        kind: kind(source, name, rules),
+        kind: if churn_date == Some(name) { ColumnType::Date } else { kind(source, name, rules) },
         on_bad: OnBad::Null,
     };
     names.into_iter().map(wanted).collect()
@@ -94,6 +104,11 @@ fn kind(source: &SourceSpec, name: &str, rules: &[Check]) -> ColumnType {
         None if has(CheckRule::Between) => ColumnType::Number,
         None => ColumnType::Category,
     }
+}
+
+fn label_date<'c>(source: &SourceSpec, label: &'c LabelSpec) -> Option<&'c str> {
+    let column = label.column_of(&source.name);
+    column.filter(|(_, kind)| *kind == ColumnType::Date).map(|(name, _)| name)
 }
 
 fn date_columns(source: &SourceSpec) -> impl Iterator<Item = &str> {

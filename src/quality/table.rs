@@ -7,7 +7,9 @@ use super::checkers::{self, Checker, Offender, Slot, Tally, Value, hash_of};
 use super::plan;
 use super::report::{Finding, Rule};
 use crate::clock::{Month, parse_day};
-use crate::config::{Check, CheckRule, ColumnType, Config, Format, OnBad, Severity, SourceSpec};
+use crate::config::{
+    Check, CheckRule, ColumnType, Config, Format, LabelSpec, OnBad, Severity, SourceSpec,
+};
 use crate::error::{Error, Kind, Result};
 use crate::source::{self, Batch, Cells, DataFile, Limits, ScanStats, Wanted, csv_scan};
 
@@ -20,6 +22,7 @@ pub(super) struct Table<'c> {
     files: Vec<DataFile>,
     limits: Limits,
     wanted: Vec<Wanted>,
+    label: &'c LabelSpec,
 }
 
 /// A source that was read.
@@ -48,7 +51,8 @@ impl<'c> Table<'c> {
             root,
             files: source::expand(root, &source.path, source.format)?,
             limits: Limits::from(&config.data),
-            wanted: plan::wanted(source, key, &rules),
+            wanted: plan::wanted(source, &config.label, (key, &rules)),
+            label: &config.label,
             rules,
         })
     }
@@ -93,7 +97,7 @@ impl<'c> Table<'c> {
         let Scanned { checkers, stats, .. } = scanned;
         let source = &self.source.name;
         let mut findings = Vec::new();
-        for column in plan::strict_columns(self.source) {
+        for column in plan::strict_columns(self.source, self.label) {
             let Some(&failed) = stats.nulled.get(column) else { continue };
             let (severity, mostly) = (Severity::Error, 1.0);
             let rule = Rule { source, name: "readable", column: Some(column), severity, mostly };

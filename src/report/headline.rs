@@ -23,6 +23,7 @@ pub(super) fn headline(input: &ReportInput, cast: &[Model]) -> String {
         shares(metrics, chosen),
         in_a_hundred(numbers),
         trust(numbers),
+        Some(format!("Leaving means: {}.", html::escape(input.label))),
         Some(measured_on(split, numbers, &metrics.models[chosen.name])),
         better_on_test(metrics, cast, chosen),
         checks(input),

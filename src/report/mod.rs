@@ -29,6 +29,8 @@ pub struct ReportInput<'a> {
     pub title: &'a str,
     pub run_id: &'a str,
     pub bundle_id: Option<&'a str>,
+    /// What it is to leave, in words.
+    pub label: &'a str,
     /// Label and value, in the order of the page.
     pub data_summary: &'a [(String, String)],
     pub quality: &'a [QualityLine],

@@ -84,6 +84,7 @@ impl Case {
             title: "Churn of <Müller & Co>",
             run_id: "shop-1",
             bundle_id: Some("shop-1-gru"),
+            label: "churn_date of customers lies in the month after the as-of month",
             data_summary: &[("customers".into(), "4,000 \"active\"".into())],
             quality: &self.quality,
             metrics: &self.metrics,

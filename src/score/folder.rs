@@ -17,7 +17,7 @@ use super::{Detail, Job, by_risk, columns, in_parts, nobody};
 use crate::clock::Month;
 use crate::error::{Kind, Result};
 use crate::fsx;
-use crate::panel;
+use crate::panel::{self, BuildReport};
 use crate::source::write::TableDraft;
 
 const PLAN: &str = "_plan.json";
@@ -73,17 +73,25 @@ pub struct Manifest {
     pub files: Vec<PartFile>,
 }
 
+/// A folder of scores that is whole.
+pub struct Filled {
+    pub manifest: Manifest,
+    /// How many of the files were there before.
+    pub before: usize,
+    /// What was mended or left out for those that were not.
+    pub report: BuildReport,
+}
+
 /// Scores all customers into `folder`: `part-00000.parquet` and so on with the columns of
 /// [`write`](super::write) but `rank`, which no file knows, each with its highest risk first. Which
-/// customer is in which file follows from its id. Returns the manifest, and how many of the files
-/// were there before.
+/// customer is in which file follows from its id.
 ///
 /// With `resume` a folder that was begun with the same bundle, inputs and options is gone on with.
 ///
 /// # Errors
 /// [`Kind::Usage`] if the folder holds something else or another process writes into it, and those
 /// of [`score`](super::score).
-pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<(Manifest, usize)> {
+pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<Filled> {
     let (plan, begun) = agree(job, folder, resume)?;
     let job = &Job { partitions: plan.partitions, ..*job };
     let Some(_held) = fsx::hold(&folder.join(PLAN))? else {
@@ -92,17 +100,19 @@ pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<(Manifest, u
     if begun && folder.join(MANIFEST).exists() {
         let manifest: Manifest = read(&folder.join(MANIFEST))?;
         let files = manifest.files.len();
-        return Ok((manifest, files));
+        return Ok(Filled { manifest, before: files, report: BuildReport::default() });
     }
     let there = if begun { done_before(folder, plan.partitions)? } else { BTreeMap::new() };
     let divided = Divided::new(job)?;
+    let report = Mutex::new(BuildReport::default());
     let log = Mutex::new(fsx::open_append(&folder.join(DONE))?);
     let files = in_parts(job, plan.partitions, |part, cores| {
         if let Some(file) = there.get(&part) {
             return Ok(file.clone());
         }
         let scored = divided.scored(part, cores, &mut |_| Ok(()))?;
-        let scored = scored.unwrap_or(PartScores { rows: Vec::new(), gone: 0 });
+        let scored = scored.unwrap_or_default();
+        report.lock().unwrap_or_else(PoisonError::into_inner).add(&scored.report);
         let file = write_part(job, divided.as_of, part, scored, folder)?;
         // What a killed run left of its last line ends here.
         let line = [b"\n", json(&file)?.as_slice()].concat();
@@ -124,7 +134,8 @@ pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<(Manifest, u
         return Err(nobody());
     }
     fsx::publish_bytes(&folder.join(MANIFEST), &json(&manifest)?)?;
-    Ok((manifest, there.len()))
+    let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Filled { manifest, before: there.len(), report })
 }
 
 /// The plan that holds, and whether it was there before.
@@ -221,7 +232,7 @@ fn write_part(
     scored: PartScores,
     folder: &Path,
 ) -> Result<PartFile> {
-    let PartScores { mut rows, gone } = scored;
+    let PartScores { mut rows, gone, .. } = scored;
     rows.sort_by(by_risk);
     let name = name(part);
     let path = folder.join(&name);

@@ -17,11 +17,11 @@ use rayon::slice::ParallelSliceMut;
 use crate::bundle::Bundle;
 use crate::clock::Month;
 use crate::error::{Error, Kind, Result};
-use crate::panel::{self, Inputs};
+use crate::panel::{self, BuildReport, Inputs};
 use crate::source::write::{OutColumn, TableDraft};
 
 pub use curve::curve_columns;
-pub use folder::{Manifest, PartFile, score_into};
+pub use folder::{Filled, Manifest, PartFile, score_into};
 use partitions::{Divided, PartScores, Use};
 pub use partitions::{Part, partitions};
 
@@ -52,6 +52,8 @@ pub struct Scores {
     pub months: usize,
     /// Customers who had left by then, as far as the input tells; they are not scored.
     pub gone: usize,
+    /// What was mended or left out.
+    pub report: BuildReport,
 }
 
 /// What to score, and how.
@@ -129,12 +131,14 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
     let months = job.curve_months()?;
     let job = &Job { partitions, ..*job };
     let divided = Divided::new(job)?;
-    let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0 };
+    let report = BuildReport::default();
+    let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0, report };
     let parts = parts(&divided, partitions)?;
     scores.rows.reserve_exact(parts.iter().flatten().map(|part| part.rows.len()).sum());
     for part in parts.into_iter().flatten() {
         scores.rows.extend(part.rows);
         scores.gone += part.gone;
+        scores.report.add(&part.report);
     }
     if scores.rows.is_empty() {
         return Err(nobody());

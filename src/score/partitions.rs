@@ -5,7 +5,7 @@ use crate::bundle::{GoldenRow, Outlook};
 use crate::clock::Month;
 use crate::error::{Error, Kind, Result};
 use crate::fsx::Scratch;
-use crate::panel::{self, Extent, Inputs, Intake, Panel, Sampled, Snapshots, Tables};
+use crate::panel::{self, BuildReport, Extent, Inputs, Intake, Panel, Sampled, Snapshots, Tables};
 
 /// Bytes of tables, panel and tensors that a partition may take, by estimate. Each core has one in
 /// work.
@@ -45,10 +45,12 @@ pub enum Use {
 }
 
 /// The scores of a partition.
+#[derive(Default)]
 pub struct PartScores {
     pub rows: Vec<Scored>,
     /// Customers who had left before.
     pub gone: usize,
+    pub report: BuildReport,
 }
 
 /// The customers of a partition that were scored.
@@ -127,13 +129,14 @@ impl<'a> Divided<'a> {
         consume(&Part { panel: &panel, customers: &there, risks: &risks })?;
         let months = self.job.curve_months()?;
         let gone = panel.customers.len() - there.len();
+        let report = std::mem::take(&mut panel.report);
         let scored = |(row, (&customer, risk)): (usize, (&usize, f64))| Scored {
             customer_id: std::mem::take(&mut panel.customers[customer]),
             risk,
             curve: curves[row * months..][..months].to_vec(),
         };
         let rows = there.iter().zip(risks).enumerate().map(scored).collect();
-        Ok(Some(PartScores { rows, gone }))
+        Ok(Some(PartScores { rows, gone, report }))
     }
 }
 

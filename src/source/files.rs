@@ -37,7 +37,7 @@ pub fn expand(root: &Path, paths: &Paths, format: Option<Format>) -> Result<Vec<
             return Err(Kind::Data
                 .at(&full)
                 .msg("no such file, or no data file under it")
-                .hint("check the source's `path` and `data.root`"));
+                .hint("check the source's `path` and `data.root`, or --input"));
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));

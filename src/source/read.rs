@@ -246,7 +246,8 @@ impl<'a> FileReader<'a> {
         let value: String = first.value.chars().take(60).collect();
         let message = format!("column `{}` holds \"{value}\", expected {expected}", wanted.name);
         Err(self.place(first_row + first.row as u64)(message).hint(format!(
-            "fix the export, or set {{ type = ..., on_bad = \"null\" }} for `{}`",
+            "fix the export; a column of [source.columns] may count as missing instead, by {} = \
+             {{ type = ..., on_bad = \"null\" }}",
             wanted.name
         )))
     }
@@ -360,6 +361,8 @@ fn missing_column(path: &Path, name: &str, names: &[String]) -> Error {
         .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
     let error = Kind::Schema.at(path).msg(format!("has no column `{name}`"));
     match near {
+        Some(only) if names.len() == 1 && only.contains([';', '\t', '|']) => error
+            .hint(format!("its header is one column, `{only}`: separate the columns by commas")),
         Some(near) if strsim::jaro_winkler(near, name) > 0.7 => {
             error.hint(format!("did you mean `{near}`?"))
         }
