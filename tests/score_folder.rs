@@ -146,3 +146,37 @@ fn the_program_scores_into_a_folder() {
     assert_eq!(std::fs::read_to_string(world.path("new/mine.txt")).expect("text"), "mine");
     assert!(!world.path("other").exists());
 }
+
+#[test]
+fn what_was_mended_is_told_for_any_number_of_partitions() {
+    let tiny = Tiny::new();
+    let change = |file: &str, from: &str, to: &str| {
+        let text = std::fs::read_to_string(tiny.path(file)).expect("text");
+        assert!(text.contains(from), "{file} holds no {from:?}");
+        std::fs::write(tiny.path(file), text.replacen(from, to, 1)).expect("written");
+    };
+    change("tiny.toml", "calls = \"number\"", "calls = { type = \"number\", on_bad = \"null\" }");
+    let more = ["--set", "models.trees=false", "--set", "models.champion=mlp"];
+    let trained = outcome(&mut tiny.train("run", "cpu", "\"mlp\"", &more));
+    assert_eq!(trained.0, 0, "{}", trained.2);
+    change("activity.csv", "c00,2024-01-01,", "c00,2024-01-01,odd");
+    change("activity.csv", "\nc01", "\nzz,2024-01-01,3\nc01");
+
+    let device = tensors::choose(tensors::Want::Cpu).expect("a CPU").device;
+    let bundle = bundle::load(Path::new(&tiny.path("run/bundle")), &device).expect("a bundle");
+    let inputs = Inputs::under(tiny.folder.path(), &bundle.model.intake).expect("files");
+    let scratch = PathBuf::from(tiny.path("scratch"));
+    for partitions in [1, PARTITIONS] {
+        let job = Job { partitions, ..Job::new(&bundle, &inputs, &scratch) };
+        let folder = PathBuf::from(tiny.path(&format!("parts{partitions}")));
+        let found = [
+            score::score(&job).expect("scores").report,
+            score::score_into(&job, &folder, false).expect("scores").report,
+        ];
+        for report in found {
+            let repairs: Vec<_> = report.repairs().collect();
+            let expected = [("unreadable cells set missing", 1), ("rows of unknown customers", 1)];
+            assert_eq!(repairs, expected, "{partitions} partitions");
+        }
+    }
+}

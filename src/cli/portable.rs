@@ -1,9 +1,8 @@
 //! `churn export`: a bundle as a file or folder for other programs.
 
-use std::path::{Path, PathBuf};
-
 use super::args::ExportArgs;
 use super::output;
+use super::run_folder::bundle_of;
 use crate::bundle::{self, Contents, Manifest};
 use crate::error::{Kind, Result};
 use crate::{fsx, mlflow, onnx, tensors, torch};
@@ -70,10 +69,4 @@ fn as_mlflow(args: &ExportArgs, manifest: &Manifest, contents: &Contents) -> Res
     })?;
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
     Ok(format!("  {}", names.join(", ")))
-}
-
-/// The folder itself, or the bundle inside a run.
-pub fn bundle_of(folder: &Path) -> PathBuf {
-    let inside = folder.join("bundle");
-    if inside.is_dir() { inside } else { folder.to_owned() }
 }

@@ -84,7 +84,7 @@ fn listing(out: &Path, run: &Path, scores: &Path) -> String {
     let line = |what: &str, path: PathBuf| format!("{what:<12} {}\n", path.display());
     [
         line("data", out.join("data")),
-        line("config", run.join("config.toml")),
+        line("config", run.join(run_folder::CONFIG)),
         line("metrics", run.join("metrics.json")),
         line("predictions", run.join("predictions.parquet")),
         line("report", run.join("report.html")),

@@ -9,10 +9,10 @@ use crate::train::Start;
 const RUNS: &str = "runs";
 
 /// Of a run that has begun to train.
-const CONFIG: &str = "config.toml";
+pub const CONFIG: &str = "config.toml";
 
 /// Of one that has checked its data.
-const QUALITY: &str = "quality.json";
+pub const QUALITY: &str = "quality.json";
 
 /// The folder of a run that is about to begin or to go on.
 pub struct RunFolder {
@@ -67,6 +67,12 @@ fn newest(stem: &str) -> Result<PathBuf> {
 
 /// Whether there is anything but what a run leaves that ends at the checks of its data.
 fn has_files(path: &Path) -> bool {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.file_name() != QUALITY)
+    let mut entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name() != QUALITY)
+}
+
+/// The folder itself, or the bundle inside a run.
+pub fn bundle_of(folder: &Path) -> PathBuf {
+    let inside = folder.join("bundle");
+    if inside.is_dir() { inside } else { folder.to_owned() }
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::args::ScoreArgs;
-use super::{data, output, portable};
+use super::run_folder::bundle_of;
+use super::{data, output};
 use crate::bundle::{self, Bundle, GoldenRow};
 use crate::error::{Kind, Result};
 use crate::panel::Inputs;
@@ -16,7 +17,7 @@ const RAW_BYTES_MAX: u64 = 2 << 30;
 
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let device = tensors::choose(args.device.parse()?)?;
-    let bundle = bundle::load(&portable::bundle_of(&args.bundle), &device.device)?;
+    let bundle = bundle::load(&bundle_of(&args.bundle), &device.device)?;
     if args.stdin.is_some() {
         return score_pipe(&bundle, args);
     }

@@ -96,7 +96,7 @@ pub fn train(
     let devices = tensors::choose_all(&resolved.config.train.device.names())?;
     devices.iter().for_each(|device| tracing::info!("device {}", device.reason));
     let findings = quality::run(&resolved.config, &resolved.root())?;
-    fsx::publish_bytes(&folder.path.join("quality.json"), findings.to_json().as_bytes())?;
+    fsx::publish_bytes(&folder.path.join(run_folder::QUALITY), findings.to_json().as_bytes())?;
     if findings.errors() + findings.warnings() > 0 {
         tracing::warn!("data quality:\n{}", findings.to_text());
     }
@@ -105,7 +105,7 @@ pub fn train(
     let cut = memory::cut(&resolved.config, findings.size, budget);
     let data = data::load(resolved, cut, &folder.path)?;
     let write_config =
-        || fsx::publish_bytes(&folder.path.join("config.toml"), resolved.to_toml().as_bytes());
+        || fsx::publish_bytes(&folder.path.join(run_folder::CONFIG), resolved.to_toml().as_bytes());
     // A run that may not be resumed with these settings keeps the file that tells its own.
     if folder.start == Start::Fresh {
         write_config()?;

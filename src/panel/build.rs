@@ -117,13 +117,24 @@ pub(super) struct Reader<'a> {
     before: Option<(String, u32)>,
     /// Set once the first attributes source said who is a customer.
     closed: bool,
+    /// Rows of unknown customers in the source that is read.
+    orphans: u64,
     report: BuildReport,
 }
 
 impl<'a> Reader<'a> {
     fn new(intake: &'a Intake, inputs: &'a Inputs, extent: &'a Extent<'a>) -> Self {
         let report = BuildReport::default();
-        Reader { intake, inputs, extent, ids: HashMap::new(), before: None, closed: false, report }
+        Reader {
+            intake,
+            inputs,
+            extent,
+            ids: HashMap::new(),
+            before: None,
+            closed: false,
+            orphans: 0,
+            report,
+        }
     }
 
     /// Attributes first: they decide who is a customer.
@@ -153,7 +164,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         if self.closed {
-            self.report.rows_orphan += 1;
+            self.orphans += 1;
             return None;
         }
         let number = self.ids.len() as u32;
@@ -169,14 +180,14 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let source = &self.intake.sources[at];
         let (key, limits) = (self.intake.key(source), self.intake.limits());
-        let (inputs, before) = (self.inputs, self.report.rows_orphan);
+        let inputs = self.inputs;
+        self.orphans = 0;
         let stats =
             scan(&inputs.files[at], key, wanted, &limits, &mut |batch| consume(self, batch))?;
-        self.report.rows_read += stats.rows;
         self.report.cells_nulled += stats.nulled.values().sum::<u64>();
         let rows = self.report.sources.entry(source.name.clone()).or_default();
         rows.read += stats.rows;
-        rows.orphan += self.report.rows_orphan - before;
+        rows.orphan += self.orphans;
         Ok(())
     }
 

@@ -71,16 +71,12 @@ impl Calendar {
 /// What the build met on its way; shown to the user, never used by a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BuildReport {
-    pub rows_read: u64,
     /// Cells that could not be read and were set missing.
     pub cells_nulled: u64,
     /// Activity rows known only after their month; their measures are missing.
     pub rows_late: u64,
     /// Rows dated outside the panel's months.
     pub rows_outside: u64,
-    /// Rows of customers that the attributes table does not hold.
-    pub rows_orphan: u64,
-    /// By source.
     pub sources: BTreeMap<String, SourceRows>,
 }
 
@@ -95,11 +91,9 @@ pub struct SourceRows {
 impl BuildReport {
     /// Sums up partitions.
     pub fn add(&mut self, other: &BuildReport) {
-        self.rows_read += other.rows_read;
         self.cells_nulled += other.cells_nulled;
         self.rows_late += other.rows_late;
         self.rows_outside += other.rows_outside;
-        self.rows_orphan += other.rows_orphan;
         for (name, rows) in &other.sources {
             let own = self.sources.entry(name.clone()).or_default();
             own.read += rows.read;
@@ -113,7 +107,7 @@ impl BuildReport {
             ("unreadable cells set missing", self.cells_nulled),
             ("activity rows known too late, left out", self.rows_late),
             ("rows outside the panel's months", self.rows_outside),
-            ("rows of unknown customers", self.rows_orphan),
+            ("rows of unknown customers", self.sources.values().map(|rows| rows.orphan).sum()),
         ];
         all.into_iter().filter(|(_, count)| *count > 0)
     }

@@ -104,7 +104,7 @@ pub fn score_into(job: &Job, folder: &Path, resume: bool) -> Result<Filled> {
     }
     let there = if begun { done_before(folder, plan.partitions)? } else { BTreeMap::new() };
     let divided = Divided::new(job)?;
-    let report = Mutex::new(BuildReport::default());
+    let report = Mutex::new(divided.report.clone());
     let log = Mutex::new(fsx::open_append(&folder.join(DONE))?);
     let files = in_parts(job, plan.partitions, |part, cores| {
         if let Some(file) = there.get(&part) {

@@ -131,7 +131,7 @@ fn all(job: &Job, parts: &mut Parts) -> Result<Scores> {
     let months = job.curve_months()?;
     let job = &Job { partitions, ..*job };
     let divided = Divided::new(job)?;
-    let report = BuildReport::default();
+    let report = divided.report.clone();
     let mut scores = Scores { as_of: divided.as_of, rows: Vec::new(), months, gone: 0, report };
     let parts = parts(&divided, partitions)?;
     scores.rows.reserve_exact(parts.iter().flatten().map(|part| part.rows.len()).sum());

@@ -34,6 +34,8 @@ pub struct Divided<'a> {
     pub as_of: Option<Month>,
     /// First month of all customers' rows.
     first: Option<Month>,
+    /// What was mended while they were divided.
+    pub report: BuildReport,
 }
 
 /// Who computes a partition.
@@ -85,7 +87,8 @@ impl<'a> Divided<'a> {
         }
         if job.partitions <= 1 {
             let last = dated.then(|| panel::last_month(intake, inputs)).transpose()?;
-            return Ok(Divided { job, scratch: None, as_of: as_of(last, job.as_of)?, first: None });
+            let (as_of, report) = (as_of(last, job.as_of)?, BuildReport::default());
+            return Ok(Divided { job, scratch: None, as_of, first: None, report });
         }
         let label = &job.bundle.model.label;
         let label = panel::tells_who_left(intake, inputs, label)?.then_some(label);
@@ -97,7 +100,8 @@ impl<'a> Divided<'a> {
         }
         let as_of = as_of(scattered.last, job.as_of)?;
         let first = scattered.months.map(|(first, _)| first.min(as_of.unwrap_or(first)));
-        Ok(Divided { job, scratch: Some(scratch), as_of, first })
+        let report = BuildReport { cells_nulled: scattered.cells_nulled, ..BuildReport::default() };
+        Ok(Divided { job, scratch: Some(scratch), as_of, first, report })
     }
 
     /// Builds and scores one partition; None if it holds nobody.
